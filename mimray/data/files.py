@@ -1,0 +1,60 @@
+"""Paths and URIs: one way to any pyarrow filesystem (local, s3://, gs://, hdfs://)."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from pathlib import Path
+
+from pyarrow import ArrowException, fs
+
+from mimray.errors import UserError
+
+
+def resolve(uri: str) -> tuple[fs.FileSystem, str]:
+    """Filesystem and path of a URI; a plain path is local and made absolute.
+
+    Raises UserError for a scheme that pyarrow does not know or a store it cannot reach.
+    """
+    if "://" not in uri:
+        return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+    try:
+        filesystem, path = fs.FileSystem.from_uri(uri)
+    except (ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{uri}: {_first_line(error)}") from None
+    return filesystem, path
+
+
+def absolute(uri: str) -> str:
+    """A plain path made absolute, so that it means the same in every process; URIs as they are."""
+    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
+
+
+def list_files(uri: str) -> tuple[fs.FileSystem, str, list[fs.FileInfo]]:
+    """Every file at or under a URI, in order of path: (filesystem, base folder, files).
+
+    The last part may be a pattern (`photos/train-*.parquet`). Hidden files are left out.
+    Raises UserError when nothing is there or it cannot be read.
+    """
+    filesystem, path = resolve(uri)
+    pattern = Path(path).name if any(c in Path(path).name for c in "*?[") else None
+    base = str(Path(path).parent) if pattern else path
+    try:
+        info = filesystem.get_file_info(base)
+        if info.type == fs.FileType.NotFound:
+            raise UserError(f"{uri}: no such file or folder")
+        if info.type == fs.FileType.File:
+            return filesystem, str(Path(base).parent), [info]
+        found = filesystem.get_file_info(fs.FileSelector(base, recursive=True))
+    except (OSError, ArrowException) as error:
+        raise UserError(f"{uri}: cannot be read: {_first_line(error)}") from None
+    files = [f for f in found if f.type == fs.FileType.File and not f.base_name.startswith(".")]
+    if pattern:
+        files = [f for f in files if fnmatch.fnmatch(f.base_name, pattern)]
+    if not files:
+        raise UserError(f"{uri}: holds no files")
+    return filesystem, base, sorted(files, key=lambda f: f.path)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,86 @@
+"""Where pictures come from. A source knows its rows and reads some of them as bytes.
+
+One format a file; `open_source` finds the right one from what lies at the URI.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mimray.data.files import list_files
+from mimray.data.sources.folder import EXTENSIONS, FolderSource
+from mimray.data.sources.parquet import ParquetSource
+from mimray.errors import UserError
+
+__all__ = ["Source", "open_source"]
+
+BUILTIN = {"builtin:photos/train": "train", "builtin:photos/val": "val"}
+_SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "test")}
+
+
+class Source(Protocol):
+    """Rows 0 .. len - 1 of undecoded pictures; small enough to be sent to every data task.
+
+    `groups`: int64, how many consecutive rows are cheap to read together; they sum to the length.
+    `digest`: hex; another digest is other data. `kind`: its name for people.
+    """
+
+    uri: str
+    kind: str
+    digest: str
+    groups: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: Sequence[int]) -> list[bytes]:
+        """The pictures' bytes, in the order of `rows`. Raises RunFailed for a file that is gone."""
+        ...
+
+    def name(self, row: int) -> str:
+        """What a person would look for: the picture's path."""
+        ...
+
+
+def open_source(uri: str, split: str = "train") -> Source:
+    """Open what lies at a URI: Parquet files if there are any, else a folder of pictures.
+
+    Of a Hugging Face folder with several splits (`train-00000-of-00004.parquet`, ...) only `split`
+    is taken. Raises UserError, naming the URI, when nothing usable is there.
+    """
+    if uri.startswith("builtin:"):
+        if uri not in BUILTIN:
+            raise UserError(f"data: no {uri!r}; built in are {', '.join(BUILTIN)}")
+        folder = Path(__file__).parents[2] / "photos"
+        return open_source(f"{folder}/{BUILTIN[uri]}-*.parquet", BUILTIN[uri])
+    filesystem, base, files = list_files(uri)
+    parquet = [f for f in files if f.extension.lower() == "parquet"]
+    if parquet:
+        return ParquetSource(uri, filesystem, base, _of_split(parquet, split))
+    pictures = [f for f in files if f.extension.lower() in EXTENSIONS]
+    if not pictures:
+        kinds = ", ".join(sorted({f.extension for f in files if f.extension})[:5]) or "no extension"
+        raise UserError(
+            f"{uri}: neither Parquet files nor pictures ({', '.join(EXTENSIONS)}) among its "
+            f"{len(files)} files ({kinds})"
+        )
+    return FolderSource(uri, filesystem, base, pictures)
+
+
+def _of_split(files: list, split: str) -> list:
+    """The files of one split, where names tell splits apart; all files where they do not."""
+
+    def belongs(name: str, to: str) -> bool:
+        return any(re.match(rf"{prefix}[-_.]", name) for prefix in _SPLIT_NAMES[to])
+
+    for prefixes in ([p] for p in _SPLIT_NAMES[split]):
+        own = [f for f in files if any(re.match(rf"{p}[-_.]", f.base_name) for p in prefixes)]
+        if own:
+            return own
+    if split == "val" and any(belongs(f.base_name, "train") for f in files):
+        raise UserError(f"{files[0].path}: only training files here; name the validation files")
+    return files

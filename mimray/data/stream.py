@@ -1,0 +1,159 @@
+"""The plan as a Ray Data stream: read, decode and crop anywhere in the cluster, in exact order.
+
+`streaming_split(n, equal=True)` with `preserve_order` deals equal blocks to the ranks in turn, so
+the read tasks are laid out as the plan wants them to arrive: block 0 of every rank, block 1 of every
+rank, ... Rows carry their ids, and a rank compares them with the plan (`mimray.train.batches`): if a
+later Ray dealt otherwise, the run would stop and not train on something else in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import ray.data
+import torch
+from ray.data import DataContext, Dataset
+from ray.data.block import BlockMetadata
+from ray.data.datasource import Datasource, ReadTask
+
+from mimray.data.crop import centre_crop, draws, random_crop, resize
+from mimray.data.decode import REASONS, Unreadable, decode
+from mimray.data.plan import PADDING, Plan
+from mimray.data.sources import Source
+
+SEGMENT_BLOCKS = 4096  # blocks an execution: bounds the tasks that Ray keeps books of at a time
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a picture is cut to the model's size; `random` for training, centred for validation."""
+
+    size: int
+    random: bool
+    seed: int = 0
+    scale: tuple[float, float] = (1.0, 1.0)
+    ratio: tuple[float, float] = (1.0, 1.0)
+    flip: float = 0.0
+
+
+def load_rows(
+    source: Source, rows: np.ndarray, epochs: np.ndarray, framing: Framing
+) -> dict[str, np.ndarray]:
+    """Read, decode and crop rows: `image` uint8 (n, 3, S, S), `row` int64 (n,), `reason` int8 (n,).
+
+    Padding and pictures that cannot be read come back black, the latter with their reason; both
+    weigh nothing in the loss.
+    """
+    images = np.zeros((len(rows), 3, framing.size, framing.size), dtype=np.uint8)
+    reasons = np.zeros(len(rows), dtype=np.int8)
+    real = np.flatnonzero(rows != PADDING)
+    numbers = draws(framing.seed, rows, epochs) if framing.random else None
+    for place, data in zip(real, source.read(rows[real]), strict=True):
+        try:
+            picture = decode(data)
+        except Unreadable as error:
+            reasons[place] = REASONS.index(error.reason)
+            continue
+        height, width, _ = picture.shape
+        if numbers is None:
+            crop = centre_crop(height, width)
+        else:
+            crop = random_crop(
+                height, width, framing.scale, framing.ratio, framing.flip, numbers[place]
+            )
+        images[place] = resize(picture, crop, framing.size).numpy()
+    return {"image": images, "row": rows, "reason": reasons}
+
+
+class PlanDatasource(Datasource):
+    """A Ray Data source whose read tasks are the blocks of a plan.
+
+    Every execution of the dataset delivers the next segment. Which one it is stands in Ray's
+    `DataContext._execution_idx` (a private field, hence the rows' ids are checked on arrival).
+    """
+
+    def __init__(self, plan: Plan, source: Source, framing: Framing) -> None:
+        super().__init__()
+        self.plan, self.framing = plan, framing
+        self.source = ray.put(source)
+
+    def get_name(self) -> str:
+        return "Photos"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(
+        self,
+        parallelism: int,
+        per_task_row_limit: int | None = None,
+        data_context: DataContext | None = None,
+    ) -> list[ReadTask]:
+        """One task a block; `parallelism` is not obeyed, for blocks are what the ranks expect."""
+        segment = (data_context._execution_idx if data_context else 0) % segments(self.plan)
+        return [
+            self._task(number, rank)
+            for number in segment_blocks(self.plan, segment)
+            for rank in range(self.plan.workers)
+        ]
+
+    def _task(self, number: int, rank: int) -> ReadTask:
+        count = self.plan.block_rounds * self.plan.micro
+        read = _read_block(self.plan, self.source, self.framing, number, rank)
+        metadata = BlockMetadata(
+            num_rows=count,
+            size_bytes=count * 3 * self.framing.size**2,
+            exec_stats=None,
+            input_files=None,
+        )
+        return ReadTask(read, metadata)
+
+
+def _read_block(
+    plan: Plan, source: ray.ObjectRef, framing: Framing, number: int, rank: int
+) -> Callable[[], list]:
+    rows, epochs = plan.block(number, rank)  # here, so that a task carries rows and not the plan
+
+    def read() -> list:
+        torch.set_num_threads(1)  # one CPU is what the task was given
+        batch = load_rows(_cached(source), rows, epochs, framing)
+        return [ray.data.block.BlockAccessor.batch_to_block(batch)]
+
+    return read
+
+
+_sources: dict[str, Source] = {}
+
+
+def _cached(reference: ray.ObjectRef) -> Source:
+    """The source, once a process, with the row groups that it holds in memory."""
+    name = reference.hex()
+    if name not in _sources:
+        _sources[name] = ray.get(reference)
+    return _sources[name]
+
+
+def segments(plan: Plan) -> int:
+    """How many executions deliver the plan."""
+    per_rank = max(1, SEGMENT_BLOCKS // plan.workers)
+    return max(1, -(-plan.blocks // per_rank))
+
+
+def segment_blocks(plan: Plan, segment: int) -> range:
+    """Numbers of the blocks, of each rank, in one segment."""
+    per_rank = max(1, SEGMENT_BLOCKS // plan.workers)
+    return range(segment * per_rank, min((segment + 1) * per_rank, plan.blocks))
+
+
+def dataset(plan: Plan, source: Source, framing: Framing) -> Dataset:
+    """The plan as a Ray dataset, to be split over `plan.workers` ranks.
+
+    Call it in the process that hands the dataset to Ray Train: order is preserved from here on.
+    """
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    return ray.data.read_datasource(PlanDatasource(plan, source, framing), override_num_blocks=1)

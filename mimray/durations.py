@@ -1,0 +1,51 @@
+"""Lengths of training as people say them: `100ep`, `125000it`, `1.28e8img` or `10%`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+_PATTERN = re.compile(r"(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*(?P<unit>ep|it|img|%)")
+
+
+def check_duration(text: object) -> str:
+    """Return `text` if it is a duration. Raises ValueError otherwise."""
+    if not isinstance(text, str) or _PATTERN.fullmatch(text.strip()) is None:
+        raise ValueError(f"{text!r} is not a duration; write it like 100ep, 125000it, 1.28e8img or 10%")
+    return text.strip()
+
+
+Duration = Annotated[str, BeforeValidator(check_duration)]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What turns durations into optimiser steps.
+
+    `total` is the run's length in steps, which `%` refers to; None while it is being resolved.
+    """
+
+    steps_per_epoch: int
+    batch: int
+    total: int | None = None
+
+    def steps(self, duration: str) -> int:
+        """Resolve a duration to optimiser steps, at least 1, rounded to the nearest.
+
+        Raises ValueError for what is no duration, or for `%` where nothing is known to refer to.
+        """
+        match = _PATTERN.fullmatch(check_duration(duration))
+        assert match is not None
+        number, unit = float(match["number"]), match["unit"]
+        if unit == "%" and self.total is None:
+            raise ValueError(f"{duration!r}: the length of a run cannot be a share of itself")
+        scale = {
+            "ep": float(self.steps_per_epoch),
+            "it": 1.0,
+            "img": 1.0 / self.batch,
+            "%": (self.total or 0) / 100.0,
+        }[unit]
+        return max(1, round(number * scale))

@@ -1,0 +1,31 @@
+"""The errors that reach a user, each with the exit code that the command line gives it.
+
+A user's mistake is one line that says what is wrong, which value, and how to mend it; anything
+else is a fault of ours and keeps its stack trace.
+"""
+
+from __future__ import annotations
+
+
+class MimrayError(Exception):
+    """Base of the errors that are shown as one line. `exit_code` is the process's exit status."""
+
+    exit_code = 3
+
+
+class UserError(MimrayError):
+    """The user's input is wrong: a recipe, a path, data, a machine too small (exit 2)."""
+
+    exit_code = 2
+
+
+class RunFailed(MimrayError):
+    """The run started and failed (exit 3)."""
+
+    exit_code = 3
+
+
+class Stopped(MimrayError):
+    """The run was stopped on request; the same command goes on with it (exit 75)."""
+
+    exit_code = 75
