@@ -41,6 +41,17 @@ class EncoderSpec:
     sizes: dict[str, object]
     default_window: int | None
 
+    @property
+    def patch(self) -> int:
+        """Pixels of one token at the input."""
+        return int(self.sizes.get("patch", 4))  # type: ignore[call-overload]
+
+    @property
+    def stride(self) -> int:
+        """Pixels of one position of the output: Swin halves the grid between stages."""
+        depths = self.sizes.get("depths", ())
+        return self.patch * 2 ** max(0, len(depths) - 1)  # type: ignore[arg-type]
+
     def __call__(self, image_size: int, window: int | None, drop_path: float) -> nn.Module:
         window = window or self.default_window
         return self.build(image_size=image_size, window=window, drop_path=drop_path, **self.sizes)
@@ -54,12 +65,12 @@ _BASE = _swin(128, (2, 2, 18, 2), (4, 8, 16, 32))
 _LARGE = _swin(192, (2, 2, 18, 2), (6, 12, 24, 48))
 
 ENCODERS: dict[str, EncoderSpec] = {
-    "swin_nano": EncoderSpec(swin, _swin(48, (2, 2, 6), (3, 6, 12)), 6),
+    "swin_nano": EncoderSpec(swin, _swin(32, (1, 1, 4), (2, 4, 8)), 6),
     "swin_tiny": EncoderSpec(swin, _swin(96, (2, 2, 6, 2), (3, 6, 12, 24)), 7),
     "swin_small": EncoderSpec(swin, _swin(96, (2, 2, 18, 2), (3, 6, 12, 24)), 7),
     "swin_base": EncoderSpec(swin, _BASE, 7),
     "swin_large": EncoderSpec(swin, _LARGE, 12),
-    "swinv2_nano": EncoderSpec(swinv2, _swin(48, (2, 2, 6), (3, 6, 12)), 6),
+    "swinv2_nano": EncoderSpec(swinv2, _swin(32, (1, 1, 4), (2, 4, 8)), 6),
     "swinv2_tiny": EncoderSpec(swinv2, _swin(96, (2, 2, 6, 2), (3, 6, 12, 24)), 12),
     "swinv2_small": EncoderSpec(swinv2, _swin(96, (2, 2, 18, 2), (3, 6, 12, 24)), 12),
     "swinv2_base": EncoderSpec(swinv2, _BASE, 12),

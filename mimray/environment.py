@@ -1,0 +1,49 @@
+"""What mimray sets in the process's environment, and where its files lie by default."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+"""Nothing phones home, and a dead tracking server is noticed in seconds; these must be set before
+ray, mlflow and albumentations are imported. What the user has set himself is left alone."""
+
+
+def prepare() -> None:
+    """Set `QUIET`, and how a private Ray knows its own; before ray and mlflow are imported.
+
+    Without RAY_ADDRESS a run starts its own Ray, which shall obey nobody else on the network: it
+    asks for a token that only this process and its children have. Ray reads the mode when it is
+    imported, so where it already was, the mode stays what it was.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "disabled" if "ray" in sys.modules else "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def project_folder() -> Path:
+    """Where runs and the tracking database lie by default: MIMRAY_HOME, or the current folder.
+
+    A job of `ray job submit` runs in a copy that Ray deletes, so there it is `~/mimray`.
+    """
+    if home := os.environ.get("MIMRAY_HOME"):
+        return Path(home).expanduser().absolute()
+    here = Path.cwd()
+    if "runtime_resources" in here.parts:
+        return Path.home() / "mimray"
+    return here

@@ -1,0 +1,106 @@
+"""One optimiser step over a global batch, in plain PyTorch: with or without Ray, on any number of ranks.
+
+The gradient is the sum over the global batch divided by its count of hidden values, however the
+batch was cut into micro-batches and dealt to ranks; it is clipped once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mimray.mim.hashing import key
+from mimray.mim.masks import draw
+from mimray.mim.model import normalise
+from mimray.recipe import Recipe
+
+
+@dataclass
+class MicroBatch:
+    """What one forward pass sees: normalised `images` (B, 3, H, W), `hidden` (B, h, w), `seeds` (B,)
+    for drop path, and `weight` (B,), 0 for padding and for pictures that cannot be read."""
+
+    images: Tensor
+    hidden: Tensor
+    seeds: Tensor
+    weight: Tensor
+
+
+@dataclass
+class StepResult:
+    """Sums over the global batch: `error` over `values` is the loss; `norm` before clipping."""
+
+    error: Tensor
+    values: Tensor
+    norm: Tensor
+
+
+def micro_batch(
+    recipe: Recipe, patch: int, images: Tensor, rows: Tensor, weight: Tensor, epoch: int
+) -> MicroBatch:
+    """Normalise uint8 `images` on their device and draw their masks from (seed, row, epoch)."""
+    seeds = key(recipe.run.seed, rows, epoch)
+    mask = recipe.mask
+    hidden = draw(mask.strategy, recipe.model.image_size, mask.unit, patch, mask.ratio, seeds)
+    return MicroBatch(normalise(images), hidden, seeds, weight)
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Sequence[MicroBatch],
+    clip: float,
+    bf16: bool,
+) -> StepResult:
+    """Forward, backward and update over this rank's micro-batches of one global batch.
+
+    `model` is a MaskedImageModel, wrapped in DistributedDataParallel where there are several ranks.
+    """
+    device = batch[0].images.device
+    ranks = dist.get_world_size() if isinstance(model, DistributedDataParallel) else 1
+    patch = (model.module if ranks > 1 else model).patch  # type: ignore[union-attr]
+    values = sum_over_ranks(_hidden_values(batch, int(patch)), ranks)
+    error = torch.zeros((), dtype=torch.float64, device=device)
+    optimizer.zero_grad(set_to_none=True)
+    for number, micro in enumerate(batch):
+        last = number == len(batch) - 1
+        with _gradients_stay(model, ranks, last), autocast(device, bf16):
+            out = model(micro.images, micro.hidden, micro.seeds)
+            weighted = (out.error * micro.weight).sum()
+            # DistributedDataParallel averages over ranks; the sum over ranks is meant here.
+            (weighted * (ranks / values.clamp(min=1.0)).float()).backward()
+        error += weighted.detach()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+    return StepResult(sum_over_ranks(error, ranks), values, norm)
+
+
+def _hidden_values(batch: Sequence[MicroBatch], patch: int) -> Tensor:
+    """Hidden values (pixels x 3 colours) of this rank's share, padding left out: float64 scalar."""
+    counts = [(m.hidden.sum(dim=(1, 2)) * m.weight).sum() for m in batch]
+    return torch.stack(counts).sum().to(torch.float64) * (3 * patch**2)
+
+
+def sum_over_ranks(value: Tensor, ranks: int) -> Tensor:
+    """All-reduce, in place, where there is anybody to reduce with."""
+    if ranks > 1:
+        dist.all_reduce(value)
+    return value
+
+
+def _gradients_stay(model: nn.Module, ranks: int, last: bool) -> AbstractContextManager[None]:
+    """Gradients travel once an update, with the last micro-batch."""
+    if ranks > 1 and not last:
+        return model.no_sync()  # type: ignore[operator, no-any-return]
+    return nullcontext()
+
+
+def autocast(device: torch.device, bf16: bool) -> torch.autocast:
+    """bfloat16 in matrix products, or nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)

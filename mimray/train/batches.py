@@ -1,0 +1,72 @@
+"""What a rank receives from the stream, checked against the plan row by row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mimray.data.plan import PADDING, Plan
+from mimray.data.stream import segments
+from mimray.errors import RunFailed
+
+
+@dataclass
+class Received:
+    """One micro-batch on the device: uint8 `images` (B, 3, H, W), `rows` (B,), `weight` (B,)."""
+
+    images: Tensor
+    rows: Tensor
+    weight: Tensor
+
+
+@dataclass
+class Batches:
+    """Hands out this rank's micro-batches, position by position.
+
+    `shard`: a Ray Data iterator over this rank's blocks of `plan`. `damaged`: (row, reason) of
+    pictures that could not be read since somebody last emptied it; `waited`: seconds spent waiting.
+    """
+
+    shard: object
+    plan: Plan
+    rank: int
+    device: torch.device
+    prefetch: int
+    damaged: list[tuple[int, int]] = field(default_factory=list)
+    waited: float = 0.0
+
+    def __iter__(self) -> Iterator[tuple[int, list[Received]]]:
+        """Yield (position, micro-batches). Raises RunFailed when rows are not what the plan says."""
+        stream = self._stream()
+        for position in range(self.plan.start, self.plan.stop):
+            expected = self.plan.micro_batches(position, self.rank)
+            yield position, [self._receive(stream, rows, position) for rows in expected]
+
+    def _stream(self) -> Iterator[dict[str, Tensor]]:
+        for _ in range(segments(self.plan)):
+            yield from self.shard.iter_torch_batches(  # type: ignore[attr-defined]
+                batch_size=self.plan.micro,
+                prefetch_batches=self.prefetch,
+                device="cpu",
+                pin_memory=self.device.type == "cuda",
+            )
+
+    def _receive(self, stream: Iterator[dict[str, Tensor]], rows: np.ndarray, position: int) -> Received:
+        began = time.perf_counter()
+        batch = next(stream, None)
+        self.waited += time.perf_counter() - began
+        if batch is None or not np.array_equal(batch["row"].numpy(), rows):
+            got = "nothing" if batch is None else batch["row"][:4].tolist()
+            raise RunFailed(
+                f"the stream gave rank {self.rank} rows {got} at position {position} where the order "
+                f"says {rows[:4].tolist()}: stopped, for the batch would not be the one asked for"
+            )
+        bad = batch["reason"] != 0
+        self.damaged += list(zip(batch["row"][bad].tolist(), batch["reason"][bad].tolist(), strict=True))
+        weight = ((batch["row"] != PADDING) & ~bad).float()
+        return Received(*(t.to(self.device, non_blocking=True) for t in (batch["image"], batch["row"], weight)))

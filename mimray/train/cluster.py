@@ -1,0 +1,88 @@
+"""Which Ray a run uses: the one that RAY_ADDRESS names, or a private one that ends with the run."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mimray.environment import QUIET
+from mimray.errors import UserError
+
+log = logging.getLogger("mimray")
+_PREFIX = "mimray-"
+
+
+@contextmanager
+def ray_session(workers: int) -> Iterator[bool]:
+    """Connect to Ray for the time of the block; yields whether it is a private one.
+
+    `ray job submit` sets RAY_ADDRESS. Without it nothing is searched for: a Ray that happens to run
+    on this machine is somebody else's. A private Ray listens on loopback, asks for the token that
+    `mimray.environment.prepare` made, and has as many logical CPUs as the trainers and the data
+    need, however small the machine.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    import ray
+
+    env = {name: os.environ[name] for name in QUIET if name in os.environ}
+    common = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "runtime_env": {"env_vars": env},
+    }
+    if address:
+        try:
+            ray.init(address=address, **common)
+        except ConnectionError:
+            raise UserError(
+                f"RAY_ADDRESS={address}: no Ray answers there; start it, or unset RAY_ADDRESS to use "
+                f"a private one"
+            ) from None
+        try:
+            yield False
+        finally:
+            ray.shutdown()
+        return
+    with _private_folder() as folder:
+        ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, workers + 1),
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=str(folder),
+            **common,
+        )
+        try:
+            yield True
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder for a private Ray's sockets and logs, gone afterwards.
+
+    Those of processes that were killed are removed here: the lock in them is free. (A short path,
+    for the name of a Unix socket has 107 bytes at most.)
+    """
+    parent = Path(tempfile.gettempdir())
+    for stale in parent.glob(f"{_PREFIX}*/.lock"):
+        try:
+            with open(stale, "a") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(stale.parent, ignore_errors=True)
+        except OSError:
+            continue  # in use, or not ours
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    with open(folder / ".lock", "a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

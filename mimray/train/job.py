@@ -1,0 +1,91 @@
+"""Everything that the driver hands to the trainers and to the stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mimray.data.order import Order
+from mimray.data.plan import Plan, validation_plan
+from mimray.data.sources import Source
+from mimray.data.stream import Framing
+from mimray.durations import Clock
+from mimray.recipe import Recipe
+from mimray.train.run_folder import RunFolder
+
+
+@dataclass
+class Job:
+    """A run, ready to start: recipe, folder, data and the mailbox to write to.
+
+    `val_source` is `train_source` where validation pictures are held out from it.
+    """
+
+    recipe: Recipe
+    run: RunFolder
+    train_source: Source
+    val_source: Source
+    excluded: np.ndarray
+    val_rows: np.ndarray
+    mailbox: Any = None
+
+    @cached_property
+    def order(self) -> Order:
+        """The order of the training rows."""
+        recipe = self.recipe
+        return Order(
+            self.train_source.groups, self.excluded, recipe.run.seed, recipe.data.shuffle_window
+        )
+
+    @cached_property
+    def clock(self) -> Clock:
+        """Turns the recipe's durations into steps; its `total` is the run's length."""
+        batch = self.recipe.optim.batch
+        bare = Clock(len(self.order) // batch, batch)
+        return Clock(bare.steps_per_epoch, batch, bare.steps(self.recipe.schedule.length))
+
+    @property
+    def data_digest(self) -> str:
+        """Of both sources; with the recipe's digest it decides what a run computes."""
+        return f"{self.train_source.digest}-{self.val_source.digest}"
+
+    @property
+    def micro_batch(self) -> int:
+        """Pictures in one forward pass of one worker."""
+        speed, batch = self.recipe.speed, self.recipe.optim.batch
+        return speed.micro_batch or min(128, -(-batch // speed.workers))
+
+    def plan(self, start: int) -> Plan:
+        """The training plan from a position on."""
+        total = self.clock.total
+        assert total is not None
+        speed = self.recipe.speed
+        return Plan(
+            self.order,
+            self.recipe.optim.batch,
+            self.micro_batch,
+            speed.workers,
+            start,
+            total,
+            speed.block_rows,
+        )
+
+    @property
+    def val_plan(self) -> Plan:
+        """The validation plan: every held-out picture once."""
+        speed = self.recipe.speed
+        return validation_plan(self.val_rows, self.micro_batch, speed.workers, speed.block_rows)
+
+    @property
+    def train_framing(self) -> Framing:
+        """Random crops and flips."""
+        data, size = self.recipe.data, self.recipe.model.image_size
+        return Framing(size, True, self.recipe.run.seed, data.crop_scale, data.crop_ratio, data.flip)
+
+    @property
+    def val_framing(self) -> Framing:
+        """The centred square."""
+        return Framing(self.recipe.model.image_size, False)

@@ -1,0 +1,279 @@
+"""The driver of a run: check, start Ray and the trainers, keep the record, and say how it ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any, Protocol
+
+from mimray.data.decode import REASONS
+from mimray.errors import RunFailed, Stopped, UserError
+from mimray.recipe import Recipe
+from mimray.tracking import Tracker
+from mimray.train import checkpoint
+from mimray.train.cluster import ray_session
+from mimray.train.job import Job
+from mimray.train.mailbox import Mailbox
+from mimray.train.prepare import prepare, too_many_damaged
+from mimray.train.resources import Layout, cluster_nodes, lay_out
+
+log = logging.getLogger("mimray")
+_POLL_SECONDS = 0.3
+
+
+class Progress(Protocol):
+    """What a run tells the person in front of it while it goes on."""
+
+    def say(self, text: str) -> None: ...
+
+    def row(self, row: dict[str, Any], total: int) -> None: ...
+
+
+def pretrain(recipe: Recipe, progress: Progress) -> dict[str, Any]:
+    """Run, or go on with, a pre-training; returns its record (`run.json`).
+
+    A finished run is returned as it is. Raises UserError, RunFailed or Stopped.
+    """
+    job = prepare(recipe)
+    record = job.run.record()
+    if record is not None and record["status"] == "finished":
+        return record
+    lock = job.run.lock()
+    try:
+        driver = Driver(job, progress)
+        driver.begin()
+        return driver.drive()
+    finally:
+        if lock is not None:
+            lock.close()
+
+
+class Driver:
+    """One start of one run. The only writer of `run.json` and of MLflow."""
+
+    def __init__(self, job: Job, progress: Progress) -> None:
+        self.job, self.run, self.recipe, self.progress = job, job.run, job.recipe, progress
+        self.record = self.run.record() or self._new_record()
+        self.tracker: Tracker | None = None
+        self.damaged = {tuple(d["row"]): d for d in self.record["damaged"]}
+
+    # ----- the record -----------------------------------------------------------------------------
+
+    def _new_record(self) -> dict[str, Any]:
+        job = self.job
+        return {
+            "name": job.recipe.run_name(),
+            "recipe": job.recipe.name,
+            "status": "starting",
+            "recipe_digest": job.recipe.digest(),
+            "data_digest": job.data_digest,
+            "photos": {"train": len(job.order), "val": len(job.val_rows)},
+            "steps": 0,
+            "total_steps": job.clock.total,
+            "starts": [],
+            "final": {},
+            "damaged": [],
+            "mlflow_run_id": None,
+            "checkpoint": None,
+        }
+
+    def _save(self, **changes: Any) -> None:
+        self.record.update(changes)
+        if self.tracker is not None:
+            self.record["mlflow_run_id"] = self.tracker.run_id
+        self.run.write_record(self.record)
+
+    def begin(self) -> None:
+        """Write recipe and record, and open the tracker, before anything can fail."""
+        self.run.write("recipe.yaml", self.recipe.to_yaml().encode())
+        versions = {p: version(p) for p in ("mimray", "torch", "torchvision", "timm", "ray", "mlflow")}
+        self._save(versions=versions | {"python": platform.python_version()})
+        settings = self.recipe.model_dump(mode="json")
+        params = {
+            f"{section}.{key}": str(value)
+            for section, values in settings.items()
+            if isinstance(values, dict)
+            for key, value in values.items()
+        }
+        self.tracker = Tracker(
+            self.recipe.run.tracking,
+            self.recipe.run.experiment,
+            self.record["name"],
+            params | {"recipe": self.recipe.name},
+            {
+                "mimray.kind": "pretrain",
+                "mimray.data_digest": self.record["data_digest"],
+                "mimray.recipe_digest": self.record["recipe_digest"],
+                "mimray.run_dir": self.run.uri,
+            },
+            self.recipe.to_yaml(),
+            self.record["mlflow_run_id"],
+        )
+
+    # ----- the run --------------------------------------------------------------------------------
+
+    def drive(self) -> dict[str, Any]:
+        """Start Ray and the trainers, follow them to the end, and close the record."""
+        photos = self.record["photos"]
+        step = checkpoint.newest(self.run) or 0
+        self.progress.say(
+            f"{self.record['name']}: {photos['train']} photos, {photos['val']} held out, "
+            + (f"going on from step {step}" if step else f"{self.job.clock.total} steps")
+        )
+        self.tracker_rows_until(step)
+        try:
+            with _stop_signals() as stopping, ray_session(self.recipe.speed.workers) as private:
+                nodes = cluster_nodes()
+                layout = lay_out(self.recipe.speed, nodes)
+                where = "a private Ray" if private else f"Ray on {len(nodes)} host(s)"
+                kind = "GPU" if layout.use_gpu else "CPU"
+                self.progress.say(f"{where}: {layout.workers} {kind} trainer(s) and the data stream")
+                status = self._follow(layout, stopping)
+        except (UserError, RunFailed) as error:
+            self._close("failed", "FAILED", error=str(error))
+            raise
+        except BaseException:
+            self._close("failed", "FAILED", error="stopped by an error of mimray's own")
+            raise
+        if status == "stopped":
+            self._close("stopped", "KILLED")
+            raise Stopped(
+                f"stopped at step {self.record['steps']}; the same command goes on with it"
+            )
+        self._close("finished", "FINISHED")
+        return self.record
+
+    def tracker_rows_until(self, step: int) -> None:
+        """Send MLflow what an earlier start may not have delivered."""
+        assert self.tracker is not None
+        self.tracker.rows([row for row in self.run.rows() if row["step"] <= step])
+
+    def _follow(self, layout: Layout, stopping: threading.Event) -> str:
+        """Run the trainers in a thread; meanwhile empty the mailbox. Returns how they ended."""
+        import ray
+
+        here = ray.get_runtime_context().get_node_id()
+        pin = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=False)
+        mailbox = Mailbox.options(scheduling_strategy=pin).remote(len(self.record["starts"]))  # type: ignore[attr-defined]
+        self.job.mailbox = mailbox
+        fit = Fit(self.job, layout)
+        fit.start()
+        asked = False
+        while fit.is_alive():
+            fit.join(_POLL_SECONDS)
+            self._take(ray.get(mailbox.take.remote()))
+            if stopping.is_set() and not asked:
+                asked = True
+                self.progress.say("stopping after this step, with a checkpoint")
+                mailbox.request_stop.remote()
+        self._take(ray.get(mailbox.take.remote()))
+        return fit.outcome()
+
+    def _take(self, messages: list[dict[str, Any]]) -> None:
+        """Act on what the trainers wrote."""
+        assert self.tracker is not None
+        rows = [m["row"] for m in messages if m["kind"] == "row"]
+        self.tracker.rows(rows)
+        for row in rows:
+            self.record["final"].update({k: v for k, v in row.items() if k.startswith("val/")})
+        if rows:
+            self.progress.row(rows[-1], self.job.clock.total or 0)
+        for message in messages:
+            if message["kind"] == "start":
+                self.record["starts"].append({"time": message["time"], "step": message["step"]})
+                self._save(status="running", error=None)
+            elif message["kind"] == "checkpoint":
+                self._save(steps=message["step"], checkpoint=message["name"])
+            elif message["kind"] == "picture":
+                self.run.write("figures/reconstruction.png", message["png"])
+                self.tracker.picture(message["png"], "reconstruction", message["images"])
+            elif message["kind"] == "damaged":
+                self._count_damaged(message)
+            elif message["kind"] == "failed":
+                raise RunFailed(message["error"])
+
+    def _count_damaged(self, message: dict[str, Any]) -> None:
+        """Name the pictures that could not be read; raises UserError when there are too many."""
+        source = self.job.val_source if message["stream"] == "val" else self.job.train_source
+        for row, reason in message["pictures"]:
+            known = self.damaged.setdefault((message["stream"], row), {})
+            if not known:
+                known.update(row=[message["stream"], row], name=source.name(row), reason=REASONS[reason])
+        self._save(damaged=list(self.damaged.values()))
+        limit, count = self.recipe.data.max_damaged, len(self.job.train_source)
+        if len(self.damaged) > limit * count:
+            pictures = [(d["name"], d["reason"]) for d in self.damaged.values()]
+            raise UserError(too_many_damaged(self.recipe.data.train, pictures, count, limit))
+
+    def _close(self, status: str, mlflow_status: str, error: str | None = None) -> None:
+        """Write how the run ended, here and in MLflow."""
+        assert self.tracker is not None
+        self.record["final"].update(self._speed())
+        self._save(status=status, error=error)
+        if status != "finished":  # a finished run is closed when its figures are there
+            self.tracker.finish(mlflow_status)
+
+    def _speed(self) -> dict[str, float]:
+        """Pictures a second over this start's training time, validation and saving left out."""
+        rows = [r for r in self.run.rows() if r["attempt"] == len(self.record["starts"]) - 1]
+        seconds = sum(r["speed/seconds"] for r in rows)
+        images = sum(r["speed/seconds"] * r["speed/images_per_s"] for r in rows)
+        return {"images_per_s": images / seconds} if seconds else {}
+
+
+class Fit(threading.Thread):
+    """`TorchTrainer.fit` in a thread of its own, where it leaves the signals to us."""
+
+    def __init__(self, job: Job, layout: Layout) -> None:
+        super().__init__(name="fit", daemon=True)
+        self.job, self.layout = job, layout
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        """Start the trainers and wait for them."""
+        from mimray.train.trainer import build_trainer
+
+        try:
+            self.result = build_trainer(self.job, self.layout).fit()
+        except Exception as error:  # shown by outcome(), in the driver's thread
+            self.error = error
+
+    def outcome(self) -> str:
+        """`finished` or `stopped`; raises RunFailed with the trainers' own words in one line."""
+        if self.error is None:
+            status: str = self.result.return_value["status"]
+            return status
+        causes = getattr(self.error, "worker_failures", {}).values()
+        cause = str(next(iter(causes), self.error)).strip().splitlines()
+        log.debug("training failed", exc_info=self.error)
+        raise RunFailed(f"the trainers failed: {cause[-1] if cause else type(self.error).__name__}")
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """SIGTERM and SIGINT set an event; a second one ends the process as usual."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if stopping.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        stopping.set()
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

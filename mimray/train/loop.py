@@ -1,0 +1,149 @@
+"""The training loop: what every trainer does, from top to bottom."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import ray.train
+import torch
+import torch.distributed as dist
+from ray.train.torch import get_device
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mimray.data.plan import Plan
+from mimray.durations import Clock
+from mimray.errors import RunFailed
+from mimray.mim.build import build_model
+from mimray.mim.model import MaskedImageModel
+from mimray.mim.step import micro_batch, train_step
+from mimray.optim import build_optimizer, learning_rate, set_learning_rate
+from mimray.recipe import Recipe
+from mimray.train import checkpoint
+from mimray.train.batches import Batches
+from mimray.train.job import Job
+from mimray.train.mailbox import Post
+from mimray.train.recorder import Recorder
+from mimray.train.validate import Validation
+
+
+@dataclass
+class Trainer:
+    """This process's place in the group."""
+
+    rank: int
+    ranks: int
+    device: torch.device
+    bf16: bool
+
+
+def train(job: Job) -> dict[str, Any]:
+    """Train from the newest checkpoint to the end of the run; the function Ray Train starts.
+
+    Returns `{"status": "finished" | "stopped", "step": steps done}` on every rank.
+    """
+    recipe, run = job.recipe, job.run
+    trainer = join_group(recipe)
+    post = Post(job.mailbox)
+    try:
+        # ----- model, optimiser, and where to go on ------------------------------------------------
+        torch.manual_seed(recipe.run.seed)
+        model = build_model(recipe).to(trainer.device)
+        optimizer = build_optimizer(model, recipe.optim)
+        start = agree(trainer, checkpoint.newest(run) or 0 if trainer.rank == 0 else 0)
+        if start:
+            checkpoint.load(run, start, model, optimizer)
+        replicas = replicate(model, trainer)
+
+        # ----- data: exactly what the plan says, from there on -------------------------------------
+        plan = job.plan(start)
+        batches = receive("train", plan, trainer, recipe)
+        held_out = receive("val", job.val_plan, trainer, recipe)
+        validation = Validation(recipe, held_out, trainer.ranks, trainer.bf16)
+        clock = job.clock
+        validate_every = clock.steps(recipe.run.validate_every)
+        checkpoint_every = clock.steps(recipe.run.checkpoint_every)
+        recorder = Recorder(job, post, trainer.rank, trainer.device, start)
+
+        # ----- steps -------------------------------------------------------------------------------
+        for position, received in batches:
+            step = position + 1
+            lr = learning_rate(position, recipe.optim.lr, recipe.schedule, clock)
+            set_learning_rate(optimizer, lr)
+            epoch = plan.epoch(position)
+            micro = [
+                micro_batch(recipe, model.patch, r.images, r.rows, r.weight, epoch) for r in received
+            ]
+            result = train_step(replicas, optimizer, micro, recipe.optim.clip, trainer.bf16)
+            recorder.add(step, result, lr, batches)
+
+            stop = bool(agree(trainer, int(post.stop_requested())))
+            last = step == plan.stop
+            if last or step % validate_every == 0:
+                with recorder.pause():
+                    metrics = validation.run(model)
+                    picture = validation.picture(model) if trainer.rank == 0 else None
+                recorder.validated(metrics, picture)
+            recorder.write_row(force=last or stop)
+            if last or stop or step % checkpoint_every == 0:
+                with recorder.pause():
+                    recorder.save(model, optimizer)
+            if stop and not last:
+                return {"status": "stopped", "step": step}
+        return {"status": "finished", "step": plan.stop}
+    except RunFailed as error:
+        post.send("failed", error=str(error))
+        raise
+    except torch.OutOfMemoryError:
+        memory = torch.cuda.max_memory_allocated() / 2**30
+        post.send(
+            "failed",
+            error=f"out of GPU memory at {memory:.1f} GiB: lower speed.micro_batch (it does not "
+            f"change the result; now {job.micro_batch})",
+        )
+        raise
+    finally:
+        post.flush()
+
+
+def join_group(recipe: Recipe) -> Trainer:
+    """Find this trainer's rank and device, and share the host's cores with its neighbours."""
+    context = ray.train.get_context()
+    device = get_device()
+    if device.type == "cpu":
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, cores // context.get_local_world_size()))
+    return Trainer(
+        context.get_world_rank(), context.get_world_size(), device, use_bf16(recipe, device)
+    )
+
+
+def use_bf16(recipe: Recipe, device: torch.device) -> bool:
+    """`optim.precision`, resolved on a device: `auto` is bf16 on GPUs that compute it natively."""
+    if recipe.optim.precision != "auto":
+        return recipe.optim.precision == "bf16"
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def agree(trainer: Trainer, value: int) -> int:
+    """The largest value that any rank brings, at all ranks."""
+    if trainer.ranks == 1:
+        return value
+    tensor = torch.tensor([value], device=trainer.device)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return int(tensor.item())
+
+
+def replicate(model: MaskedImageModel, trainer: Trainer) -> nn.Module:
+    """Data parallel where there are several ranks; the plain model where there is one."""
+    if trainer.ranks == 1:
+        return model
+    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def receive(name: str, plan: Plan, trainer: Trainer, recipe: Recipe) -> Batches:
+    """This rank's end of the stream called `name`."""
+    shard = ray.train.get_dataset_shard(name)
+    return Batches(shard, plan, trainer.rank, trainer.device, recipe.speed.prefetch)

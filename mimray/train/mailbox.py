@@ -1,0 +1,78 @@
+"""The post between the trainers and the driver: rows and events one way, a request to stop the other.
+
+It keeps slow things (MLflow, the terminal) off the training step: a trainer never waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+
+_INTERVAL = 0.5  # seconds between two deliveries of a trainer
+
+Message = dict[str, Any]
+"""`{"kind": "start" | "row" | "picture" | "checkpoint" | "damaged" | "failed", ...}`."""
+
+
+@ray.remote(num_cpus=0)
+class Mailbox:
+    """An actor on the driver's host that holds messages until the driver takes them."""
+
+    def __init__(self, starts: int) -> None:
+        self.messages: list[Message] = []
+        self.stop = False
+        self.starts = starts
+
+    def begin(self, start: Message) -> int:
+        """A group of trainers begins; returns how many began before it, in all of the run."""
+        self.messages.append({"kind": "start", **start})
+        self.starts += 1
+        return self.starts - 1
+
+    def push(self, messages: list[Message]) -> bool:
+        """Leave messages; returns whether the run shall stop."""
+        self.messages += messages
+        return self.stop
+
+    def take(self) -> list[Message]:
+        """All messages since the last call, in order of arrival."""
+        messages, self.messages = self.messages, []
+        return messages
+
+    def request_stop(self) -> None:
+        """Let the trainers stop after the step that they are in."""
+        self.stop = True
+
+
+class Post:
+    """A trainer's end of the mailbox: gathers messages, delivers them without waiting."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self.mailbox = mailbox
+        self.pending: list[Message] = []
+        self.reply: Any = None
+        self.sent_at = 0.0
+        self.stop = False
+
+    def send(self, kind: str, **content: Any) -> None:
+        """Put a message with the next delivery."""
+        self.pending.append({"kind": kind, **content})
+
+    def stop_requested(self) -> bool:
+        """Deliver what is due; whether the driver wants the run to stop, as far as known yet."""
+        if self.reply is not None and ray.wait([self.reply], timeout=0)[0]:
+            self.stop, self.reply = self.stop or ray.get(self.reply), None
+        if self.reply is None and time.monotonic() - self.sent_at > _INTERVAL:
+            self._deliver()
+        return self.stop
+
+    def flush(self) -> None:
+        """Deliver everything and wait until it has arrived."""
+        self._deliver()
+        ray.get(self.reply)
+
+    def _deliver(self) -> None:
+        self.reply = self.mailbox.push.remote(self.pending)
+        self.pending, self.sent_at = [], time.monotonic()

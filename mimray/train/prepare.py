@@ -1,0 +1,141 @@
+"""Everything that can be known to be wrong before Ray starts, and the job when nothing is."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from mimray.data.decode import Unreadable, decode
+from mimray.data.order import held_out
+from mimray.data.sources import Source, open_source
+from mimray.errors import UserError
+from mimray.mim.encoders import ENCODERS
+from mimray.mim.heads import HEADS
+from mimray.mim.masks import STRATEGIES
+from mimray.recipe import Recipe
+from mimray.settings_errors import nearest
+from mimray.train.job import Job
+from mimray.train.run_folder import RunFolder
+
+_SAMPLE = 256  # pictures that are decoded as a check; all of a set that is not larger
+
+
+def prepare(recipe: Recipe) -> Job:
+    """Check the recipe against the model, the data and the run folder; open the data.
+
+    Raises UserError for the first thing that is wrong. Writes nothing but a probe of the storage.
+    """
+    check_model(recipe)
+    job = open_data(recipe)
+    check_run(job)
+    return job
+
+
+def check_model(recipe: Recipe) -> None:
+    """Names that must be known and sizes that must divide."""
+    for setting, value, known in (
+        ("model.encoder", recipe.model.encoder, ENCODERS),
+        ("mask.strategy", recipe.mask.strategy, STRATEGIES),
+        ("head.kind", recipe.head.kind, HEADS),
+    ):
+        if value not in known:
+            raise UserError(f"{setting}={value} is not known{nearest(value, list(known))}")
+    if recipe.target.window % 2 == 0:
+        raise UserError(f"target.window={recipe.target.window}: must be odd, to have a centre")
+    spec, size, unit = ENCODERS[recipe.model.encoder], recipe.model.image_size, recipe.mask.unit
+    if size % spec.stride:
+        fitting = max(spec.stride, round(size / spec.stride) * spec.stride)
+        raise UserError(
+            f"model.image_size={size} is not a multiple of {recipe.model.encoder}'s stride "
+            f"{spec.stride}; {fitting} is"
+        )
+    if unit % spec.patch:
+        raise UserError(
+            f"mask.unit={unit} is not a multiple of {recipe.model.encoder}'s patch {spec.patch}; "
+            f"take {max(spec.patch, round(unit / spec.patch) * spec.patch)}"
+        )
+
+
+def open_data(recipe: Recipe) -> Job:
+    """Open training and validation pictures and hold out what is to be held out."""
+    data = recipe.data
+    train = open_source(data.train, "train")
+    if data.val is None:
+        excluded = held_out(len(train), data.val_fraction, data.val_seed)
+        val, val_rows = train, excluded
+    else:
+        excluded = np.zeros(0, dtype=np.int64)
+        val = open_source(data.val, "val")
+        val_rows = np.arange(len(val))
+    left = len(train) - len(excluded)
+    if left < recipe.optim.batch:
+        held = f" ({len(excluded)} of {len(train)} are held out)" if len(excluded) else ""
+        mend = f"set optim.batch={max(1, left)} or lower" if left else "more pictures are needed"
+        raise UserError(
+            f"data.train={data.train}: {left} photos to train on{held}, fewer than one batch "
+            f"(optim.batch={recipe.optim.batch}); {mend}"
+        )
+    if not len(val_rows):
+        raise UserError(f"data.val={data.val}: holds no pictures")
+    check_pictures(train, data.train, data.max_damaged)
+    job = Job(recipe, RunFolder.of(recipe), train, val, excluded, val_rows)
+    _ = job.clock  # durations resolve
+    return job
+
+
+def check_pictures(source: Source, uri: str, limit: float) -> None:
+    """Decode a sample (all of a small set); raises UserError when too many are unreadable.
+
+    For a sample the limit is widened by four standard errors, so that a set within the limit passes.
+    """
+    rows = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(np.int64))
+    whole = len(rows) == len(source)
+
+    def reason(item: tuple[int, bytes]) -> tuple[int, str] | None:
+        try:
+            decode(item[1])
+        except Unreadable as error:
+            return item[0], error.reason
+        return None
+
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(reason, zip(rows.tolist(), source.read(rows), strict=True))
+        damaged = [bad for bad in found if bad]
+    slack = 0.0 if whole else 4 * math.sqrt(limit * (1 - limit) / len(rows))
+    if len(damaged) > (limit + slack) * len(rows):
+        raise UserError(
+            too_many_damaged(
+                uri, [(source.name(r), why) for r, why in damaged], len(rows), limit
+            )
+        )
+
+
+def too_many_damaged(uri: str, pictures: list[tuple[str, str]], of: int, limit: float) -> str:
+    """The line that says which pictures could not be read."""
+    shown = "; ".join(f"{name}: {why}" for name, why in pictures[:10])
+    more = f"; and {len(pictures) - 10} more" if len(pictures) > 10 else ""
+    return (
+        f"data.train={uri}: {len(pictures)} of {of} pictures cannot be read, more than "
+        f"data.max_damaged={limit:g} ({shown}{more})"
+    )
+
+
+def check_run(job: Job) -> None:
+    """The run's name is free, or taken by this very run."""
+    job.run.check_writable()
+    record = job.run.record()
+    if record is None:
+        return
+    name = job.recipe.run_name()
+    if record["recipe_digest"] != job.recipe.digest():
+        raise UserError(
+            f"run.name={name} is taken by a run with other settings ({job.run.uri}/recipe.yaml); "
+            f"choose another run.name"
+        )
+    if record["data_digest"] != job.data_digest:
+        raise UserError(
+            f"run.name={name} was started on other data than {job.recipe.data.train} holds now; "
+            f"choose another run.name"
+        )

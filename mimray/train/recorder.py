@@ -1,0 +1,125 @@
+"""Rank 0's record of a run: rows, pictures and checkpoints. On other ranks it only counts."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import torch
+
+from mimray.mim.model import MaskedImageModel
+from mimray.mim.step import StepResult
+from mimray.train import checkpoint
+from mimray.train.batches import Batches
+from mimray.train.job import Job
+from mimray.train.mailbox import Post
+
+_FLUSH_SECONDS = 5.0
+
+
+class Recorder:
+    """Turns step results into rows of `metrics.jsonl` and sends them to the driver.
+
+    A row averages the steps since the row before; time spent validating and saving is not counted
+    in its speed. Rows are durable before the checkpoint that relies on them is complete.
+    """
+
+    def __init__(self, job: Job, post: Post, rank: int, device: torch.device, start: int) -> None:
+        self.job, self.post, self.rank, self.device = job, post, rank, device
+        self.log_every = job.clock.steps(job.recipe.run.log_every)
+        self.step = self.logged = start
+        self.unwritten: list[dict[str, Any]] = []
+        self.extra: dict[str, float] = {}
+        self.written_at = time.monotonic()
+        self.waited_before = 0.0
+        self.attempt = 0
+        if rank == 0:
+            job.run.keep_rows_until(start)
+            begun = {"step": start, "time": time.time()}
+            self.attempt = ray.get(job.mailbox.begin.remote(begun))
+        self._reset()
+
+    def _reset(self) -> None:
+        self.error = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.values = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.began = time.perf_counter()
+        self.paused = 0.0
+
+    def add(self, step: int, result: StepResult, lr: float, batches: Batches) -> None:
+        """Take in one step; also passes on which pictures could not be read."""
+        self.step, self.lr, self.norm = step, lr, result.norm
+        self.error += result.error
+        self.values += result.values
+        self.waited = batches.waited
+        if batches.damaged:
+            self.post.send("damaged", pictures=list(batches.damaged))
+            batches.damaged.clear()
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Time spent in here does not count as training."""
+        began = time.perf_counter()
+        yield
+        self.paused += time.perf_counter() - began
+
+    def validated(self, metrics: dict[str, float], picture: bytes | None) -> None:
+        """Put validation metrics in this step's row."""
+        self.extra = metrics
+        if picture is not None:
+            images = self.step * self.job.recipe.optim.batch
+            self.post.send("picture", png=picture, step=self.step, images=images)
+
+    def write_row(self, force: bool = False) -> None:
+        """Make a row if one is due: every `log_every` steps, and with every validation."""
+        if self.rank or not (force or self.extra or self.step % self.log_every == 0):
+            return
+        row = self._row()
+        self.unwritten.append(row)
+        self.post.send("row", row=row)
+        if time.monotonic() - self.written_at > _FLUSH_SECONDS:
+            self._flush_rows()
+        self.logged, self.extra, self.waited_before = self.step, {}, self.waited
+        self._reset()
+
+    def _row(self) -> dict[str, Any]:
+        batch = self.job.recipe.optim.batch
+        elapsed = max(time.perf_counter() - self.began - self.paused, 1e-9)
+        return {
+            "step": self.step,
+            "position": self.step,
+            "attempt": self.attempt,
+            "images": self.step * batch,
+            "time": time.time(),
+            "train/loss": float(self.error / self.values.clamp(min=1.0)),
+            "train/lr": self.lr,
+            "train/grad_norm": float(self.norm),
+            "speed/images_per_s": (self.step - self.logged) * batch / elapsed,
+            "speed/seconds": elapsed,
+            "speed/data_wait_s": self.waited - self.waited_before,
+            "speed/peak_memory_gib": self._peak_memory(),
+            **self.extra,
+        }
+
+    def _peak_memory(self) -> float:
+        """GiB: of the GPU, or of this process where there is none."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**30
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+    def _flush_rows(self) -> None:
+        self.job.run.append_rows(self.unwritten)
+        self.unwritten, self.written_at = [], time.monotonic()
+
+    def save(self, model: MaskedImageModel, optimizer: torch.optim.Optimizer) -> None:
+        """Write a checkpoint of the last step."""
+        if self.rank:
+            return
+        self._flush_rows()
+        loop = {"step": self.step, "position": self.step, "recipe": self.job.recipe.digest()}
+        keep = self.job.recipe.run.keep
+        name = checkpoint.save(self.job.run, self.step, model, optimizer, loop, keep)
+        self.post.send("checkpoint", step=self.step, name=name)

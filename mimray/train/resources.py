@@ -1,0 +1,88 @@
+"""Does the cluster have what a run needs? Asked before a worker starts, for Ray would wait for ever."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mimray.errors import UserError
+from mimray.recipe import Speed
+
+_CPU_SHARES = (1.0, 0.5, 0.25)
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a host offers to Ray."""
+
+    name: str
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What each trainer reserves."""
+
+    workers: int
+    use_gpu: bool
+    cpus_per_worker: float
+
+    def per_worker(self) -> dict[str, float]:
+        """As Ray Train's `resources_per_worker`."""
+        return {"CPU": self.cpus_per_worker} | ({"GPU": 1} if self.use_gpu else {})
+
+
+def cluster_nodes() -> list[Node]:
+    """The living hosts of the connected cluster."""
+    import ray
+
+    return [
+        Node(
+            n["NodeManagerHostname"], n["Resources"].get("CPU", 0.0), n["Resources"].get("GPU", 0.0)
+        )
+        for n in ray.nodes()
+        if n["Alive"]
+    ]
+
+
+def lay_out(speed: Speed, nodes: list[Node]) -> Layout:
+    """Choose what each trainer reserves so that a whole CPU stays free on some host.
+
+    Reading and decoding are Ray tasks of one CPU: without a free one the first batch never comes.
+    Raises UserError, in one sentence, when it does not fit.
+    """
+    gpus = int(sum(n.gpus for n in nodes))
+    if speed.device == "gpu" and gpus < speed.workers:
+        raise UserError(
+            f"speed.workers={speed.workers} need a GPU each and the cluster has {gpus}; "
+            f"lower speed.workers or set speed.device=cpu"
+        )
+    use_gpu = speed.device != "cpu" and gpus >= speed.workers
+    shares = (speed.cpus_per_worker,) if speed.cpus_per_worker else _CPU_SHARES
+    for share in shares:
+        if _fits(speed.workers, share, use_gpu, speed.placement, nodes):
+            return Layout(speed.workers, use_gpu, share)
+    total = sum(n.cpus for n in nodes)
+    raise UserError(
+        f"{speed.workers} trainers of {shares[-1]:g} CPU and one whole CPU free for the data do not "
+        f"fit {len(nodes)} host(s) with {total:g} CPUs: lower speed.workers, or start Ray with "
+        f"--num-cpus={int(speed.workers + 1)}"
+    )
+
+
+def _fits(workers: int, share: float, gpu: bool, placement: str, nodes: list[Node]) -> bool:
+    """Place trainers one by one, as Ray does, and see whether a whole CPU is left somewhere."""
+    free = [[n.cpus, n.gpus] for n in nodes]
+    count = [0] * len(nodes)
+    for _ in range(workers):
+        able = [i for i, (c, g) in enumerate(free) if c >= share and (not gpu or g >= 1)]
+        if not able:
+            return False
+        if placement == "spread":
+            place = min(able, key=lambda i: count[i])
+        else:
+            place = max(able, key=lambda i: count[i])
+        free[place][0] -= share
+        free[place][1] -= 1 if gpu else 0
+        count[place] += 1
+    return any(cpus >= 1.0 for cpus, _ in free)

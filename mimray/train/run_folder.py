@@ -1,0 +1,140 @@
+"""A run's folder: `run.json`, `recipe.yaml`, `metrics.jsonl`, `checkpoints/`, `figures/`.
+
+It is the truth about a run; MLflow and every table are derived from it. The driver writes
+`run.json` and the figures, rank 0 the metrics and the checkpoints.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+from pathlib import Path
+from typing import IO, Any
+
+from pyarrow import fs
+
+from mimray.data.files import absolute, read_bytes, resolve, write_atomic
+from mimray.environment import project_folder
+from mimray.errors import UserError
+from mimray.recipe import Recipe
+
+
+class RunFolder:
+    """Reads and writes a run's files under `uri`, on any pyarrow filesystem."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = absolute(uri).rstrip("/")
+        self.filesystem, self.path = resolve(self.uri)
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> RunFolder:
+        """The folder of a recipe's run: `<run.storage>/<run.name>`."""
+        storage = recipe.run.storage or str(project_folder() / "runs")
+        return cls(f"{absolute(storage).rstrip('/')}/{recipe.run_name()}")
+
+    @property
+    def local(self) -> bool:
+        """Whether the run lies on a filesystem of this machine."""
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def file(self, name: str) -> str:
+        """Path of a file of the run in its filesystem."""
+        return f"{self.path}/{name}"
+
+    def read(self, name: str) -> bytes | None:
+        """A file's bytes, or None where there is none."""
+        return read_bytes(self.filesystem, self.file(name))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file as a whole."""
+        write_atomic(self.filesystem, self.file(name), data)
+
+    def check_writable(self) -> None:
+        """Raises UserError if nothing can be written here."""
+        try:
+            self.filesystem.create_dir(self.path, recursive=True)
+            self.write(".writable", b"")
+            self.filesystem.delete_file(self.file(".writable"))
+        except OSError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"run.storage: {self.uri} cannot be written ({reason}); name another place"
+            ) from None
+
+    # ----- run.json -------------------------------------------------------------------------------
+
+    def record(self) -> dict[str, Any] | None:
+        """`run.json`, or None for a run that never started."""
+        data = self.read("run.json")
+        return None if data is None else json.loads(data)
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Replace `run.json`."""
+        self.write("run.json", to_json(record, indent=2).encode() + b"\n")
+
+    # ----- metrics.jsonl --------------------------------------------------------------------------
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows of `metrics.jsonl`; a last line that was cut off by a crash is left out."""
+        lines = (self.read("metrics.jsonl") or b"").split(b"\n")[:-1]
+        return [json.loads(line) for line in lines if line]
+
+    def keep_rows_until(self, step: int) -> None:
+        """Forget rows after a step: they are about to be trained again."""
+        rows = [row for row in self.rows() if row["step"] <= step]
+        self.write("metrics.jsonl", "".join(to_json(row) + "\n" for row in rows).encode())
+
+    def append_rows(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows to `metrics.jsonl` and make them durable."""
+        data = "".join(to_json(row) + "\n" for row in rows).encode()
+        if not data:
+            return
+        if not self.local:  # object stores cannot append
+            self.write("metrics.jsonl", (self.read("metrics.jsonl") or b"") + data)
+            return
+        with open(self.file("metrics.jsonl"), "ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    # ----- one writer -----------------------------------------------------------------------------
+
+    def lock(self) -> IO[str] | None:
+        """Hold the run for this process; the kernel lets go when it ends, however it ends.
+
+        Raises UserError when another process holds it. Only on local filesystems; None elsewhere.
+        """
+        if not self.local:
+            return None
+        handle = open(self.file(".lock"), "a+")  # noqa: SIM115  (held until the process ends)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            owner = handle.read().strip() or "unknown"
+            handle.close()
+            raise UserError(
+                f"run {Path(self.path).name} is being trained by process {owner}; "
+                f"wait for it, or start another with run.seed=1 or run.name=NAME"
+            ) from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        return handle
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON in which what is not finite becomes null, for JSON has no such numbers."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value

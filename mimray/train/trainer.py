@@ -1,0 +1,59 @@
+"""The Ray Train side: trainers, datasets and where Ray keeps its own notes."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ray.data import ExecutionOptions
+from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from mimray.data.stream import dataset
+from mimray.train import checkpoint
+from mimray.train.job import Job
+from mimray.train.resources import Layout
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+
+def build_trainer(job: Job, layout: Layout) -> TorchTrainer:
+    """A TorchTrainer for a job. Checkpoints are ours: Ray's storage holds only its own notes."""
+    from mimray.train.loop import train
+
+    speed = job.recipe.speed
+    return TorchTrainer(
+        train,
+        train_loop_config=job,
+        scaling_config=ScalingConfig(
+            num_workers=layout.workers,
+            use_gpu=layout.use_gpu,
+            resources_per_worker=layout.per_worker(),
+            placement_strategy=speed.placement.upper(),
+        ),
+        run_config=RunConfig(
+            name=f"start-{int(time.time() * 1000)}",  # a name used twice would go on with the old
+            storage_path=job.run.file("ray"),
+            storage_filesystem=job.run.filesystem,
+            failure_config=FailureConfig(
+                max_failures=job.recipe.run.restarts, controller_failure_limit=3
+            ),
+        ),
+        datasets={"train": partial(train_stream, job), "val": partial(val_stream, job)},
+        dataset_config=DataConfig(
+            execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False
+        ),
+    )
+
+
+def train_stream(job: Job) -> Dataset:
+    """The training stream from the newest checkpoint on; Ray calls it at every start of trainers."""
+    plan = job.plan(checkpoint.newest(job.run) or 0)
+    return dataset(plan, job.train_source, job.train_framing)
+
+
+def val_stream(job: Job) -> Dataset:
+    """The validation stream."""
+    return dataset(job.val_plan, job.val_source, job.val_framing)

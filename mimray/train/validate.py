@@ -1,0 +1,95 @@
+"""Held-out loss on fixed pictures with fixed masks, beside fills that need no learning."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mimray.mim.fills import nearest_pixel, visible_mean
+from mimray.mim.hashing import Purpose, key
+from mimray.mim.masks import draw, to_pixels
+from mimray.mim.model import MaskedImageModel, masked_l1, normalise
+from mimray.mim.pictures import reconstruction_grid
+from mimray.mim.step import autocast, sum_over_ranks
+from mimray.recipe import Recipe
+from mimray.train.batches import Batches, Received
+
+_CACHE_BYTES = 2**30
+_PICTURES = 8
+FILLS = {"val/fill_visible_mean": visible_mean, "val/fill_nearest": nearest_pixel}
+
+
+class Validation:
+    """This rank's share of the validation pictures; `run` is called by all ranks together."""
+
+    def __init__(self, recipe: Recipe, batches: Batches, ranks: int, bf16: bool) -> None:
+        self.recipe, self.batches, self.ranks, self.bf16 = recipe, batches, ranks, bf16
+        self.kept: list[Received] | None = None
+        self.first: Received | None = None
+        self.fills: dict[str, float] = {}
+
+    def _received(self) -> Iterator[Received]:
+        """Decoded pictures stay in memory up to 1 GiB a worker; more are streamed every time."""
+        if self.kept is not None:
+            yield from self.kept
+            return
+        kept, size = [], 0
+        for _, micro_batches in self.batches:
+            for received in micro_batches:
+                self.first = self.first or received
+                size += received.images.nbytes
+                kept.append(received)
+                yield received
+                if size > _CACHE_BYTES:
+                    kept.clear()
+        self.kept = kept if size <= _CACHE_BYTES else None
+
+    def _masked(self, received: Received, patch: int) -> tuple[Tensor, Tensor]:
+        """Normalised images and their masks, which depend on the row and `data.val_seed` alone."""
+        seeds = key(Purpose.VALIDATION_MASK, self.recipe.data.val_seed, received.rows)
+        mask, size = self.recipe.mask, self.recipe.model.image_size
+        return normalise(received.images), draw(
+            mask.strategy, size, mask.unit, patch, mask.ratio, seeds
+        )
+
+    @torch.no_grad()
+    def run(self, model: MaskedImageModel) -> dict[str, float]:
+        """`val/loss`, `val/skill` = 1 - loss / nearest-pixel fill, and the two fills' losses."""
+        names = ["loss"] if self.fills else ["loss", *FILLS]
+        sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=self.batches.device)
+        model.eval()
+        for received in self._received():
+            images, hidden = self._masked(received, model.patch)
+            with autocast(images.device, self.bf16):
+                out = model(images, hidden)
+            sums[0] += (out.hidden_values * received.weight).sum()
+            sums[1] += (out.error * received.weight).sum()
+            if not self.fills:
+                target, pixels = model.target(images), to_pixels(hidden, model.patch)
+                for place, fill in enumerate(FILLS.values(), start=2):
+                    error, _ = masked_l1(fill(target, pixels), target, pixels)
+                    sums[place] += (error * received.weight).sum()
+        model.train()
+        values, *errors = sum_over_ranks(sums, self.ranks).tolist()
+        losses = {name: error / max(values, 1.0) for name, error in zip(names, errors, strict=True)}
+        self.fills = self.fills or {name: losses[name] for name in FILLS}
+        skill = 1.0 - losses["loss"] / max(self.fills["val/fill_nearest"], 1e-12)
+        return {"val/loss": losses["loss"], "val/skill": skill, **self.fills}
+
+    @torch.no_grad()
+    def picture(self, model: MaskedImageModel) -> bytes:
+        """PNG of this rank's first validation pictures, after a `run`: `reconstruction_grid`."""
+        received = self.first
+        assert received is not None, "run() comes first"
+        first = received.weight.nonzero().flatten()[:_PICTURES]
+        share = Received(received.images[first], received.rows[first], received.weight[first])
+        model.eval()
+        grid = reconstruction_grid(model, *self._masked(share, model.patch))
+        model.train()
+        out = io.BytesIO()
+        Image.fromarray(grid.numpy()).save(out, "PNG")
+        return out.getvalue()
