@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mimray.mim.hashing import Purpose, key, uniform
+from mimray.hashing import Purpose, key, uniform
 
 _TRIES = 10
 
@@ -27,9 +27,9 @@ class Crop(NamedTuple):
 
 def draws(seed: int, rows: np.ndarray, epochs: np.ndarray) -> np.ndarray:
     """Uniform numbers for `random_crop`: float64 (rows, 4 * tries + 1)."""
-    ids = key(Purpose.CROP, seed, torch.from_numpy(rows), torch.from_numpy(epochs))
-    numbers = torch.arange(4 * _TRIES + 1)
-    return uniform(key(ids[:, None], numbers[None, :])).numpy()
+    ids = key(Purpose.CROP, seed, rows, epochs)
+    numbers = np.arange(4 * _TRIES + 1)
+    return uniform(key(ids[:, None], numbers[None, :]))
 
 
 def random_crop(

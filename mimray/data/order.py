@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 
-from mimray.mim.hashing import Purpose, key
+from mimray.hashing import Purpose, key
 
 
 def held_out(rows: int, fraction: float, seed: int) -> np.ndarray:
@@ -21,7 +20,7 @@ def held_out(rows: int, fraction: float, seed: int) -> np.ndarray:
     Those whose hash of (seed, row) is smallest, in ascending order: int64.
     """
     count = min(max(round(rows * fraction), 64), 5000, rows // 2)
-    hashes = key(Purpose.HOLD_OUT, seed, torch.arange(rows)).numpy()
+    hashes = key(Purpose.HOLD_OUT, seed, np.arange(rows))
     return np.sort(np.argsort(hashes, kind="stable")[:count])
 
 
@@ -72,7 +71,7 @@ class Order:
 def _group_order(order: Order, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """Permuted groups, and where each one's rows begin in the epoch (one more at the end)."""
     count = len(order.groups)
-    hashes = key(Purpose.ORDER, order.seed, epoch, -1, torch.arange(count)).numpy()
+    hashes = key(Purpose.ORDER, order.seed, epoch, -1, np.arange(count))
     permuted = np.argsort(hashes, kind="stable")
     return permuted, np.concatenate([[0], np.cumsum(order._kept()[permuted])])
 
@@ -86,5 +85,5 @@ def _window(order: Order, epoch: int, window: int) -> np.ndarray:
     last = int(np.searchsorted(begins, stop, side="left"))
     rows = np.concatenate([order._group_rows(int(g)) for g in permuted[first:last]])
     rows = rows[start - begins[first] : stop - begins[first]]
-    hashes = key(Purpose.ORDER, order.seed, epoch, torch.from_numpy(rows)).numpy()
+    hashes = key(Purpose.ORDER, order.seed, epoch, rows)
     return rows[np.argsort(hashes, kind="stable")]

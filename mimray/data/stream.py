@@ -9,62 +9,17 @@ later Ray dealt otherwise, the run would stop and not train on something else in
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
 import ray.data
-import torch
 from ray.data import DataContext, Dataset
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
-from mimray.data.crop import centre_crop, draws, random_crop, resize
-from mimray.data.decode import REASONS, Unreadable, decode
-from mimray.data.plan import PADDING, Plan
+from mimray.data.framing import Framing
+from mimray.data.plan import Plan
 from mimray.data.sources import Source
 
 SEGMENT_BLOCKS = 4096  # blocks an execution: bounds the tasks that Ray keeps books of at a time
-
-
-@dataclass(frozen=True)
-class Framing:
-    """How a picture is cut to the model's size; `random` for training, centred for validation."""
-
-    size: int
-    random: bool
-    seed: int = 0
-    scale: tuple[float, float] = (1.0, 1.0)
-    ratio: tuple[float, float] = (1.0, 1.0)
-    flip: float = 0.0
-
-
-def load_rows(
-    source: Source, rows: np.ndarray, epochs: np.ndarray, framing: Framing
-) -> dict[str, np.ndarray]:
-    """Read, decode and crop rows: `image` uint8 (n, 3, S, S), `row` int64 (n,), `reason` int8 (n,).
-
-    Padding and pictures that cannot be read come back black, the latter with their reason; both
-    weigh nothing in the loss.
-    """
-    images = np.zeros((len(rows), 3, framing.size, framing.size), dtype=np.uint8)
-    reasons = np.zeros(len(rows), dtype=np.int8)
-    real = np.flatnonzero(rows != PADDING)
-    numbers = draws(framing.seed, rows, epochs) if framing.random else None
-    for place, data in zip(real, source.read(rows[real]), strict=True):
-        try:
-            picture = decode(data)
-        except Unreadable as error:
-            reasons[place] = REASONS.index(error.reason)
-            continue
-        height, width, _ = picture.shape
-        if numbers is None:
-            crop = centre_crop(height, width)
-        else:
-            crop = random_crop(
-                height, width, framing.scale, framing.ratio, framing.flip, numbers[place]
-            )
-        images[place] = resize(picture, crop, framing.size).numpy()
-    return {"image": images, "row": rows, "reason": reasons}
 
 
 class PlanDatasource(Datasource):
@@ -117,7 +72,8 @@ def _read_block(
     rows, epochs = plan.block(number, rank)  # here, so that a task carries rows and not the plan
 
     def read() -> list:
-        torch.set_num_threads(1)  # one CPU is what the task was given
+        from mimray.data.load import load_rows  # torch, which planning does without
+
         batch = load_rows(_cached(source), rows, epochs, framing)
         return [ray.data.block.BlockAccessor.batch_to_block(batch)]
 

@@ -10,7 +10,7 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from mimray.mim.hashing import Purpose, key, uniform
+from mimray.hashing import Purpose, key, uniform
 
 
 class SampleSeeds:

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mimray.mim.hashing import key
+from mimray.hashing import key
 from mimray.mim.masks import draw
 from mimray.mim.model import normalise
 from mimray.recipe import Recipe

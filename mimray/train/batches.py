@@ -66,7 +66,18 @@ class Batches:
                 f"the stream gave rank {self.rank} rows {got} at position {position} where the order "
                 f"says {rows[:4].tolist()}: stopped, for the batch would not be the one asked for"
             )
-        bad = batch["reason"] != 0
-        self.damaged += list(zip(batch["row"][bad].tolist(), batch["reason"][bad].tolist(), strict=True))
-        weight = ((batch["row"] != PADDING) & ~bad).float()
-        return Received(*(t.to(self.device, non_blocking=True) for t in (batch["image"], batch["row"], weight)))
+        self.damaged += unreadable(batch)
+        return to_device(batch, self.device)
+
+
+def unreadable(batch: dict[str, Tensor]) -> list[tuple[int, int]]:
+    """(row, reason) of the pictures of a batch that could not be read."""
+    bad = batch["reason"] != 0
+    return list(zip(batch["row"][bad].tolist(), batch["reason"][bad].tolist(), strict=True))
+
+
+def to_device(batch: dict[str, Tensor], device: torch.device) -> Received:
+    """Move a batch, and let padding and unreadable pictures weigh nothing."""
+    weight = ((batch["row"] != PADDING) & (batch["reason"] == 0)).float()
+    columns = (batch["image"], batch["row"], weight)
+    return Received(*(t.to(device, non_blocking=True) for t in columns))

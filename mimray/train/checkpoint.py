@@ -8,15 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pyarrow import fs
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import nn
 
 from mimray.train.run_folder import RunFolder
+
+if TYPE_CHECKING:  # finding a checkpoint needs no torch, and Ray's controller only finds
+    import torch
+    from torch import nn
 
 log = logging.getLogger("mimray")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -41,6 +41,8 @@ def save(
     interrupted write is never taken for a checkpoint.
     """
     folder = name_of(step)
+    from safetensors.torch import save as save_tensors
+
     files = {
         "model.safetensors": save_tensors(_contiguous(model.state_dict())),
         "optimizer.safetensors": save_tensors(_optimizer_tensors(model, optimizer)),
@@ -74,6 +76,9 @@ def load(
     run: RunFolder, step: int, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
     """Fill model and optimiser from a checkpoint; returns what `save` was given as `loop`."""
+    import torch
+    from safetensors.torch import load as load_tensors
+
     folder = name_of(step)
     model.load_state_dict(load_tensors(_bytes(run, f"{folder}/model.safetensors")))
     moments = load_tensors(_bytes(run, f"{folder}/optimizer.safetensors"))

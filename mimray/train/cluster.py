@@ -52,7 +52,7 @@ def ray_session(workers: int) -> Iterator[bool]:
     with _private_folder() as folder:
         ray.init(
             address="local",
-            num_cpus=max(os.cpu_count() or 1, workers + 1),
+            num_cpus=private_cpus(workers),
             include_dashboard=False,
             _node_ip_address="127.0.0.1",
             _temp_dir=str(folder),
@@ -62,6 +62,11 @@ def ray_session(workers: int) -> Iterator[bool]:
             yield True
         finally:
             ray.shutdown()
+
+
+def private_cpus(workers: int) -> int:
+    """Logical CPUs of a private Ray: the machine's, or one a trainer and one for the data."""
+    return max(os.cpu_count() or 1, workers + 1)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 from mimray.data.order import Order
 from mimray.data.plan import Plan, validation_plan
 from mimray.data.sources import Source
-from mimray.data.stream import Framing
+from mimray.data.framing import Framing
 from mimray.durations import Clock
 from mimray.recipe import Recipe
 from mimray.train.run_folder import RunFolder

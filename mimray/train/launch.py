@@ -8,7 +8,7 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -36,20 +36,25 @@ class Progress(Protocol):
     def row(self, row: dict[str, Any], total: int) -> None: ...
 
 
-def pretrain(recipe: Recipe, progress: Progress) -> dict[str, Any]:
-    """Run, or go on with, a pre-training; returns its record (`run.json`).
+Draw = Callable[[list[dict[str, Any]], str], bytes]
+"""Rows of `metrics.jsonl` and a title -> PNG of the loss curve."""
 
-    A finished run is returned as it is. Raises UserError, RunFailed or Stopped.
+
+def pretrain(recipe: Recipe, progress: Progress, draw: Draw) -> tuple[dict[str, Any], bool]:
+    """Run, or go on with, a pre-training: its record (`run.json`), and whether it was finished already.
+
+    `draw` makes the loss curve (figures belong to a higher floor). Raises UserError, RunFailed or
+    Stopped.
     """
     job = prepare(recipe)
     record = job.run.record()
     if record is not None and record["status"] == "finished":
-        return record
+        return record, True
     lock = job.run.lock()
     try:
-        driver = Driver(job, progress)
+        driver = Driver(job, progress, draw)
         driver.begin()
-        return driver.drive()
+        return driver.drive(), False
     finally:
         if lock is not None:
             lock.close()
@@ -58,11 +63,12 @@ def pretrain(recipe: Recipe, progress: Progress) -> dict[str, Any]:
 class Driver:
     """One start of one run. The only writer of `run.json` and of MLflow."""
 
-    def __init__(self, job: Job, progress: Progress) -> None:
-        self.job, self.run, self.recipe, self.progress = job, job.run, job.recipe, progress
+    def __init__(self, job: Job, progress: Progress, draw: Draw) -> None:
+        self.job, self.run, self.recipe = job, job.run, job.recipe
+        self.progress, self.draw = progress, draw
         self.record = self.run.record() or self._new_record()
         self.tracker: Tracker | None = None
-        self.damaged = {tuple(d["row"]): d for d in self.record["damaged"]}
+        self.damaged = {(d["stream"], d["row"]): d for d in self.record["damaged"]}
 
     # ----- the record -----------------------------------------------------------------------------
 
@@ -121,13 +127,14 @@ class Driver:
 
     def drive(self) -> dict[str, Any]:
         """Start Ray and the trainers, follow them to the end, and close the record."""
+        assert self.tracker is not None
         photos = self.record["photos"]
         step = checkpoint.newest(self.run) or 0
         self.progress.say(
             f"{self.record['name']}: {photos['train']} photos, {photos['val']} held out, "
             + (f"going on from step {step}" if step else f"{self.job.clock.total} steps")
         )
-        self.tracker_rows_until(step)
+        self.tracker.rows([row for row in self.run.rows() if row["step"] <= step])  # it may lack some
         try:
             with _stop_signals() as stopping, ray_session(self.recipe.speed.workers) as private:
                 nodes = cluster_nodes()
@@ -149,11 +156,6 @@ class Driver:
             )
         self._close("finished", "FINISHED")
         return self.record
-
-    def tracker_rows_until(self, step: int) -> None:
-        """Send MLflow what an earlier start may not have delivered."""
-        assert self.tracker is not None
-        self.tracker.rows([row for row in self.run.rows() if row["step"] <= step])
 
     def _follow(self, layout: Layout, stopping: threading.Event) -> str:
         """Run the trainers in a thread; meanwhile empty the mailbox. Returns how they ended."""
@@ -205,7 +207,12 @@ class Driver:
         for row, reason in message["pictures"]:
             known = self.damaged.setdefault((message["stream"], row), {})
             if not known:
-                known.update(row=[message["stream"], row], name=source.name(row), reason=REASONS[reason])
+                known.update(
+                    stream=message["stream"],
+                    row=row,
+                    name=source.name(row),
+                    reason=REASONS[reason],
+                )
         self._save(damaged=list(self.damaged.values()))
         limit, count = self.recipe.data.max_damaged, len(self.job.train_source)
         if len(self.damaged) > limit * count:
@@ -215,14 +222,20 @@ class Driver:
     def _close(self, status: str, mlflow_status: str, error: str | None = None) -> None:
         """Write how the run ended, here and in MLflow."""
         assert self.tracker is not None
-        self.record["final"].update(self._speed())
+        rows = self.run.rows()
+        if rows:
+            curve = self.draw(rows, self.record["name"])
+            self.run.write("figures/loss.png", curve)
+            self.tracker.figure("loss.png", curve)
+        self.record["final"].update(self._speed(rows))
         self._save(status=status, error=error)
-        if status != "finished":  # a finished run is closed when its figures are there
-            self.tracker.finish(mlflow_status)
+        self.tracker.finish(mlflow_status)
+        if self.record["mlflow_run_id"] != self.tracker.run_id:  # known only by now
+            self._save()
 
-    def _speed(self) -> dict[str, float]:
+    def _speed(self, rows: list[dict[str, Any]]) -> dict[str, float]:
         """Pictures a second over this start's training time, validation and saving left out."""
-        rows = [r for r in self.run.rows() if r["attempt"] == len(self.record["starts"]) - 1]
+        rows = [r for r in rows if r["attempt"] == len(self.record["starts"]) - 1]
         seconds = sum(r["speed/seconds"] for r in rows)
         images = sum(r["speed/seconds"] * r["speed/images_per_s"] for r in rows)
         return {"images_per_s": images / seconds} if seconds else {}

@@ -59,9 +59,9 @@ def train(job: Job) -> dict[str, Any]:
 
         # ----- data: exactly what the plan says, from there on -------------------------------------
         plan = job.plan(start)
-        batches = receive("train", plan, trainer, recipe)
-        held_out = receive("val", job.val_plan, trainer, recipe)
-        validation = Validation(recipe, held_out, trainer.ranks, trainer.bf16)
+        shard = ray.train.get_dataset_shard("train")
+        batches = Batches(shard, plan, trainer.rank, trainer.device, recipe.speed.prefetch)
+        validation = Validation(job, trainer.rank, trainer.ranks, trainer.device, trainer.bf16)
         clock = job.clock
         validate_every = clock.steps(recipe.run.validate_every)
         checkpoint_every = clock.steps(recipe.run.checkpoint_every)
@@ -77,7 +77,8 @@ def train(job: Job) -> dict[str, Any]:
                 micro_batch(recipe, model.patch, r.images, r.rows, r.weight, epoch) for r in received
             ]
             result = train_step(replicas, optimizer, micro, recipe.optim.clip, trainer.bf16)
-            recorder.add(step, result, lr, batches)
+            recorder.add(step, result, lr, batches.waited)
+            recorder.damaged("train", batches.damaged)
 
             stop = bool(agree(trainer, int(post.stop_requested())))
             last = step == plan.stop
@@ -86,6 +87,7 @@ def train(job: Job) -> dict[str, Any]:
                     metrics = validation.run(model)
                     picture = validation.picture(model) if trainer.rank == 0 else None
                 recorder.validated(metrics, picture)
+                recorder.damaged("val", validation.damaged)
             recorder.write_row(force=last or stop)
             if last or stop or step % checkpoint_every == 0:
                 with recorder.pause():
@@ -142,8 +144,3 @@ def replicate(model: MaskedImageModel, trainer: Trainer) -> nn.Module:
         return model
     return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
-
-def receive(name: str, plan: Plan, trainer: Trainer, recipe: Recipe) -> Batches:
-    """This rank's end of the stream called `name`."""
-    shard = ray.train.get_dataset_shard(name)
-    return Batches(shard, plan, trainer.rank, trainer.device, recipe.speed.prefetch)

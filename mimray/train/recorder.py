@@ -14,7 +14,6 @@ import torch
 from mimray.mim.model import MaskedImageModel
 from mimray.mim.step import StepResult
 from mimray.train import checkpoint
-from mimray.train.batches import Batches
 from mimray.train.job import Job
 from mimray.train.mailbox import Post
 
@@ -49,15 +48,18 @@ class Recorder:
         self.began = time.perf_counter()
         self.paused = 0.0
 
-    def add(self, step: int, result: StepResult, lr: float, batches: Batches) -> None:
-        """Take in one step; also passes on which pictures could not be read."""
+    def add(self, step: int, result: StepResult, lr: float, waited: float) -> None:
+        """Take in one step; `waited`: seconds that this trainer has waited for data so far."""
         self.step, self.lr, self.norm = step, lr, result.norm
         self.error += result.error
         self.values += result.values
-        self.waited = batches.waited
-        if batches.damaged:
-            self.post.send("damaged", pictures=list(batches.damaged))
-            batches.damaged.clear()
+        self.waited = waited
+
+    def damaged(self, stream: str, pictures: list[tuple[int, int]]) -> None:
+        """Pass on (row, reason) of pictures that could not be read, on every rank; empties the list."""
+        if pictures:
+            self.post.send("damaged", stream=stream, pictures=list(pictures))
+            pictures.clear()
 
     @contextmanager
     def pause(self) -> Iterator[None]:

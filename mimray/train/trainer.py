@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ray.data import ExecutionOptions
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from mimray.data.stream import dataset
-from mimray.train import checkpoint
 from mimray.train.job import Job
 from mimray.train.resources import Layout
-
-if TYPE_CHECKING:
-    from ray.data import Dataset
+from mimray.train.streams import train_stream
 
 
 def build_trainer(job: Job, layout: Layout) -> TorchTrainer:
@@ -41,19 +36,8 @@ def build_trainer(job: Job, layout: Layout) -> TorchTrainer:
                 max_failures=job.recipe.run.restarts, controller_failure_limit=3
             ),
         ),
-        datasets={"train": partial(train_stream, job), "val": partial(val_stream, job)},
+        datasets={"train": partial(train_stream, job)},
         dataset_config=DataConfig(
             execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False
         ),
     )
-
-
-def train_stream(job: Job) -> Dataset:
-    """The training stream from the newest checkpoint on; Ray calls it at every start of trainers."""
-    plan = job.plan(checkpoint.newest(job.run) or 0)
-    return dataset(plan, job.train_source, job.train_framing)
-
-
-def val_stream(job: Job) -> Dataset:
-    """The validation stream."""
-    return dataset(job.val_plan, job.val_source, job.val_framing)

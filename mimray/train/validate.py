@@ -10,13 +10,14 @@ from PIL import Image
 from torch import Tensor
 
 from mimray.mim.fills import nearest_pixel, visible_mean
-from mimray.mim.hashing import Purpose, key
+from mimray.hashing import Purpose, key
 from mimray.mim.masks import draw, to_pixels
 from mimray.mim.model import MaskedImageModel, masked_l1, normalise
 from mimray.mim.pictures import reconstruction_grid
 from mimray.mim.step import autocast, sum_over_ranks
-from mimray.recipe import Recipe
-from mimray.train.batches import Batches, Received
+from mimray.train.batches import Received, to_device, unreadable
+from mimray.train.job import Job
+from mimray.train.streams import val_stream
 
 _CACHE_BYTES = 2**30
 _PICTURES = 8
@@ -26,8 +27,10 @@ FILLS = {"val/fill_visible_mean": visible_mean, "val/fill_nearest": nearest_pixe
 class Validation:
     """This rank's share of the validation pictures; `run` is called by all ranks together."""
 
-    def __init__(self, recipe: Recipe, batches: Batches, ranks: int, bf16: bool) -> None:
-        self.recipe, self.batches, self.ranks, self.bf16 = recipe, batches, ranks, bf16
+    def __init__(self, job: Job, rank: int, ranks: int, device: torch.device, bf16: bool) -> None:
+        self.job, self.recipe = job, job.recipe
+        self.rank, self.ranks, self.device, self.bf16 = rank, ranks, device, bf16
+        self.damaged: list[tuple[int, int]] = []
         self.kept: list[Received] | None = None
         self.first: Received | None = None
         self.fills: dict[str, float] = {}
@@ -37,15 +40,17 @@ class Validation:
         if self.kept is not None:
             yield from self.kept
             return
-        kept, size = [], 0
-        for _, micro_batches in self.batches:
-            for received in micro_batches:
-                self.first = self.first or received
-                size += received.images.nbytes
+        kept: list[Received] = []
+        size, known = 0, self.first is not None
+        for columns in val_stream(self.job, self.rank):
+            batch = {name: torch.from_numpy(column.copy()) for name, column in columns.items()}
+            received = to_device(batch, self.device)
+            self.damaged += [] if known else unreadable(batch)
+            self.first = self.first or received
+            size += received.images.nbytes
+            if size <= _CACHE_BYTES:
                 kept.append(received)
-                yield received
-                if size > _CACHE_BYTES:
-                    kept.clear()
+            yield received
         self.kept = kept if size <= _CACHE_BYTES else None
 
     def _masked(self, received: Received, patch: int) -> tuple[Tensor, Tensor]:
@@ -60,7 +65,7 @@ class Validation:
     def run(self, model: MaskedImageModel) -> dict[str, float]:
         """`val/loss`, `val/skill` = 1 - loss / nearest-pixel fill, and the two fills' losses."""
         names = ["loss"] if self.fills else ["loss", *FILLS]
-        sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=self.batches.device)
+        sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=self.device)
         model.eval()
         for received in self._received():
             images, hidden = self._masked(received, model.patch)

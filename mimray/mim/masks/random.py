@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from mimray.mim.hashing import Purpose, key
+from mimray.hashing import Purpose, key
 
 
 def hidden_count(cells: int, ratio: float) -> int:

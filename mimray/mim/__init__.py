@@ -1,0 +1,1 @@
+"""Floor 1: masks, encoders, heads, targets, the model and its step, in plain PyTorch."""

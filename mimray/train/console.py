@@ -1,0 +1,74 @@
+"""What a person sees while a run goes on: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, TextIO
+
+_PLAIN_SECONDS = 5.0
+
+
+class Console:
+    """Satisfies `mimray.train.launch.Progress`; writes to standard error."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        self.began: tuple[float, int] | None = None
+        self.shown_at = 0.0
+        self.width = 0
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.clear()
+        print(text, file=self.stream, flush=True)
+
+    def row(self, row: dict[str, Any], total: int) -> None:
+        """Show a row of `metrics.jsonl`: at once on a terminal, every few seconds elsewhere."""
+        now = time.monotonic()
+        self.began = self.began or (now, row["step"])
+        last = row["step"] == total
+        if not self.live and not last and now - self.shown_at < _PLAIN_SECONDS:
+            return
+        self.shown_at = now
+        line = self._line(row, total, now)
+        if self.live:
+            print("\r" + line.ljust(self.width), end="", file=self.stream, flush=True)
+            self.width = len(line)
+        else:
+            print(line, file=self.stream, flush=True)
+
+    def clear(self) -> None:
+        """Leave the live line as it stands and go on below it."""
+        if self.width:
+            print(file=self.stream, flush=True)
+            self.width = 0
+
+    def _line(self, row: dict[str, Any], total: int, now: float) -> str:
+        assert self.began is not None
+        began, first = self.began
+        done = row["step"] - first
+        left = (total - row["step"]) * (now - began) / done if done else None
+        loss = row["train/loss"]
+        parts = [
+            f"step {row['step']}/{total}",
+            f"loss {loss:.4f}" if loss is not None else "loss not finite",
+            f"lr {row['train/lr']:.2e}",
+            f"{row['speed/images_per_s']:.0f} images/s",
+            f"{duration(left)} left" if left is not None else "... left",
+            f"{row['speed/peak_memory_gib']:.1f} GiB",
+        ]
+        if "val/loss" in row:
+            parts.append(f"val {row['val/loss']:.4f} skill {row['val/skill']:+.3f}")
+        return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 8 s, 2:05, 3:10:00."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,78 @@
+"""`mimray pretrain RECIPE` and `mimray demo`: train, draw, and say what came out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from mimray.errors import UserError
+from mimray.recipe import load_recipe
+from mimray.train.console import Console
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, or go on; prints a table, or one JSON object with `--json`."""
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    console = Console()
+    from mimray.report.curves import loss_curve
+    from mimray.train.launch import pretrain
+    from mimray.train.run_folder import RunFolder
+
+    try:
+        record, already = pretrain(recipe, console, loss_curve)
+    finally:
+        console.clear()
+    result = summary(RunFolder.of(recipe).uri, record)
+    if arguments.json:
+        print(json.dumps(result), flush=True)
+    else:
+        _print_table(result, record, already, recipe.run.tracking)
+    return 0
+
+
+def summary(run_dir: str, record: dict[str, Any]) -> dict[str, Any]:
+    """What `--json` prints; figures that the run does not have are null."""
+    final = record["final"]
+    return {
+        "run_dir": run_dir,
+        "steps": record["steps"],
+        "images_per_s": final.get("images_per_s"),
+        "val_loss": final.get("val/loss"),
+        "fill_visible_mean": final.get("val/fill_visible_mean"),
+        "fill_nearest": final.get("val/fill_nearest"),
+        "skill": final.get("val/skill"),
+        "checkpoint": f"{run_dir}/{record['checkpoint']}",
+    }
+
+
+def _print_table(
+    result: dict[str, Any], record: dict[str, Any], already: bool, tracking: str | None
+) -> None:
+    from rich.console import Console as Rich
+    from rich.table import Table
+
+    screen = Rich(highlight=False, soft_wrap=True)
+    if already:
+        screen.print(
+            f"The run {record['name']} is finished. Another one: run.seed=1, or any other setting, "
+            f"or run.name=NAME."
+        )
+    table = Table(title=record["name"], title_justify="left", show_header=False, box=None, pad_edge=False)
+    better = 1 - result["val_loss"] / result["fill_visible_mean"]
+    for name, value in (
+        ("steps", f"{result['steps']}"),
+        ("pictures a second", f"{result['images_per_s']:.0f}"),
+        ("validation loss", f"{result['val_loss']:.4f}   (L1 on hidden pixels)"),
+        ("  mean of visible", f"{result['fill_visible_mean']:.4f}   ({better:.0%} better than this fill)"),
+        ("  nearest visible", f"{result['fill_nearest']:.4f}   (skill {result['skill']:+.3f} against this one)"),
+        ("pictures", f"{result['run_dir']}/figures/reconstruction.png"),
+        ("loss curve", f"{result['run_dir']}/figures/loss.png"),
+        ("checkpoint", result["checkpoint"]),
+        ("compare runs", "mimray ui" if tracking is None else f"mimray ui --uri {tracking}"),
+    ):
+        table.add_row(name, value)
+    if record["damaged"]:
+        table.add_row("left out", f"{len(record['damaged'])} unreadable pictures, named in run.json")
+    screen.print(table)
