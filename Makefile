@@ -1,0 +1,62 @@
+# make demo    pre-train a small model on the photos that come with mimray (about 3 minutes)
+# make test    the tests (at most 8 minutes on 2 cores)
+# make check   lint, types, floors          make faults   tests that kill processes
+# make lab     tests on hosts of network namespaces (needs root)
+# make bench   benchmarks                   make ui       MLflow's comparison pages
+# make setup   .venv from requirements.lock; the others call it as needed
+
+PYTHON ?= python3
+BIN := .venv/bin
+# uv from the machine, or from a venv of its own: never into the system's Python.
+# Not imported by a run; compiling them would take as long as the rest.
+RARELY := /tests?/|/testing/|ray/(rllib|llm|serve)/|sklearn|skimage|torch/(onnx|ao)/|mlflow/genai|faker
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+
+.PHONY: setup demo test check faults lab bench ui lock clean
+.DEFAULT_GOAL := demo
+
+setup: .venv/ready
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv
+
+.venv/ready: requirements.lock pyproject.toml | $(filter .uv/bin/uv,$(UV))
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mimray needs Python 3.11 or newer: make PYTHON=python3.12")'
+	@echo "installing the locked packages into .venv"
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	@$(UV) pip install --quiet --python $(BIN)/python -r requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@echo "compiling them, for a run starts a dozen processes"
+	-@$(BIN)/python -m compileall -q -j 0 -x "$(RARELY)" $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path(\"purelib\"))") >/dev/null 2>&1
+	@touch $@
+
+demo: setup
+	@$(BIN)/mimray demo
+
+test: setup
+	$(BIN)/python -m pytest -m "unit or ray"
+
+faults: setup
+	$(BIN)/python -m pytest -m faults
+
+lab: setup
+	$(BIN)/python -m pytest -m lab
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	@for file in benchmarks/[a-z]*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) --json || exit 1; done
+
+ui: setup
+	@$(BIN)/mimray ui
+
+lock: | $(filter .uv/bin/uv,$(UV))
+	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate --no-emit-index-url --output-file requirements.lock
+
+clean:
+	rm -rf .venv .uv
