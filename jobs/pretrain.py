@@ -7,7 +7,8 @@ status is the verb's: 0 done, 2 wrong input, 3 failed, 75 stopped and to be subm
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the uploaded code, not an installed one
+# the uploaded code, not an installed one
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mimray.cli import main  # noqa: E402
 

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Recipe", "build_model", "load_recipe"]
 
-_HOMES = {"build_model": "mimray.mim.build", "Recipe": "mimray.recipe", "load_recipe": "mimray.recipe"}
+_HOMES = {
+    "build_model": "mimray.mim.build",
+    "Recipe": "mimray.recipe",
+    "load_recipe": "mimray.recipe",
+}
 
 
 def __getattr__(name: str) -> Any:

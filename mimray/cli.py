@@ -28,14 +28,20 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Start with `mimray demo`. For your own pictures: `mimray pretrain demo "
         "data.train=FOLDER`.",
     )
-    parser.add_argument("--debug", action="store_true", help="show stack traces and Ray's own words")
+    parser.add_argument(
+        "--debug", action="store_true", help="show stack traces and Ray's own words"
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    demo = verbs.add_parser("demo", help="pre-train a small model on the photos that come with mimray")
+    demo = verbs.add_parser(
+        "demo", help="pre-train a small model on the photos that come with mimray"
+    )
     demo.set_defaults(recipe="demo", verb="pretrain")
     pretrain = verbs.add_parser("pretrain", help="pre-train a recipe, or go on with it")
     pretrain.add_argument("recipe", metavar="RECIPE", help="a recipe's name or a YAML file")
-    doctor = verbs.add_parser("doctor", help="check this machine, or cluster, for a recipe; starts nothing")
+    doctor = verbs.add_parser(
+        "doctor", help="check this machine, or cluster, for a recipe; starts nothing"
+    )
     doctor.add_argument("recipe", metavar="RECIPE", nargs="?", default="demo")
     for verb in (demo, pretrain, doctor):
         verb.add_argument("overrides", metavar="section.key=value", nargs="*", help=OVERRIDES)
@@ -70,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(strays or rest)}")
     if rest:
         arguments.overrides = [*arguments.overrides, *rest]
-    logging.basicConfig(format="%(message)s", level=logging.DEBUG if arguments.debug else logging.WARNING)
+    logging.basicConfig(
+        format="%(message)s", level=logging.DEBUG if arguments.debug else logging.WARNING
+    )
     if arguments.debug:
         for noisy in ("matplotlib", "PIL", "urllib3", "asyncio", "filelock"):
             logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Annotated
@@ -13,12 +14,26 @@ _PATTERN = re.compile(r"(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*(?P<unit>ep
 
 def check_duration(text: object) -> str:
     """Return `text` if it is a duration. Raises ValueError otherwise."""
-    if not isinstance(text, str) or _PATTERN.fullmatch(text.strip()) is None:
-        raise ValueError(f"{text!r} is not a duration; write it like 100ep, 125000it, 1.28e8img or 10%")
-    return text.strip()
+    match = _PATTERN.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None or math.isinf(float(match["number"])):
+        raise ValueError(
+            f"{text!r} is not a duration; write it like 100ep, 125000it, 1.28e8img or 10%"
+        )
+    return match.string
+
+
+def check_length(text: object) -> str:
+    """Return `text` if it is a duration that needs no other to refer to. Raises ValueError."""
+    length = check_duration(text)
+    if length.endswith("%"):
+        raise ValueError(
+            f"{length!r}: the length of a run cannot be a share of itself; write 100ep"
+        )
+    return length
 
 
 Duration = Annotated[str, BeforeValidator(check_duration)]
+Length = Annotated[str, BeforeValidator(check_length)]
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,15 @@ from mimray.durations import Clock
 from mimray.recipe import Optim, Schedule
 
 # Never decayed, wherever they stand in a name. SimMIM's own pre-training means to spare them but
-# misses some by a naming fault (facts: optimizer.py prefixes "encoder."); here they are spared.
-_NO_DECAY = ("mask_token", "cls_token", "pos_embed", "relative_position_bias_table", "cpb_mlp", "logit_scale")
+# misses some by a naming fault (microsoft/SimMIM optimizer.py prefixes "encoder."); here they are spared.
+_NO_DECAY = (
+    "mask_token",
+    "cls_token",
+    "pos_embed",
+    "relative_position_bias_table",
+    "cpb_mlp",
+    "logit_scale",
+)
 
 
 def decays(name: str, parameter: torch.Tensor) -> bool:

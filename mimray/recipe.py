@@ -12,12 +12,20 @@ import json
 import math
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from mimray.durations import Duration
+from mimray.durations import Duration, Length
 from mimray.errors import UserError
 from mimray.settings_errors import explain
 
@@ -27,7 +35,20 @@ RESULT_SECTIONS = ("model", "mask", "head", "target", "data", "optim", "schedule
 class Section(BaseModel):
     """Unknown keys are refused; values do not change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if not 0.0 < pair[0] <= pair[1]:
+        raise ValueError(f"{list(pair)} is not a range; write it like [0.5, 1.0], above 0")
+    return pair
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # an int64: the hash takes no more
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Model(Section):
@@ -69,12 +90,12 @@ class Data(Section):
     """Validation pictures, as `train`; held out from `train` when not given."""
     val_fraction: float = Field(0.02, gt=0.0, lt=0.5)
     """Share held out when `val` is not given: at least 64 pictures, at most 5,000 or half."""
-    val_seed: int = 0
+    val_seed: Seed = 0
     """Which pictures are held out, and every validation mask; not tied to `run.seed`, so that
     runs with different seeds compare."""
-    crop_scale: tuple[float, float] = (0.67, 1.0)
+    crop_scale: Range = (0.67, 1.0)
     """Random resized crop: share of the picture's area."""
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    crop_ratio: Range = (3 / 4, 4 / 3)
     """Random resized crop: width / height."""
     flip: float = Field(0.5, ge=0.0, le=1.0)
     """Probability of a horizontal flip."""
@@ -90,7 +111,7 @@ class Optim(Section):
     lr: float = Field(8e-4, gt=0.0)
     """Peak learning rate at this batch (the papers state it for 512: multiply by batch / 512)."""
     weight_decay: float = Field(0.05, ge=0.0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Share, Share] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0.0)
     clip: float = Field(5.0, gt=0.0)
     """Global gradient norm above which gradients are scaled down."""
@@ -99,7 +120,7 @@ class Optim(Section):
 
 
 class Schedule(Section):
-    length: Duration = "800ep"
+    length: Length = "800ep"
     """Length of the run: 100ep, 125000it or 1.28e8img."""
     warmup: Duration = "10ep"
     """Linear warm-up from `warmup_lr`."""
@@ -121,7 +142,7 @@ class Run(Section):
     """MLflow's address; a sqlite file in the project's folder when not given, `off` for none."""
     experiment: str = "mimray"
     """MLflow's experiment."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Of the weights, the order, the crops and the masks."""
     validate_every: Duration = "5%"
     checkpoint_every: Duration = "1000it"
@@ -131,6 +152,11 @@ class Run(Section):
     """A row in metrics.jsonl; it averages the steps since the row before."""
     restarts: int = Field(3, ge=0)
     """How often a group of workers that died is started again before the run fails."""
+
+    @field_validator("tracking", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return "off" if value is False else value  # YAML reads a bare `off` as false
 
 
 class Speed(Section):
@@ -176,6 +202,8 @@ class Recipe(Section):
                 f"near it {', '.join(map(str, near))} do"
             )
         cells = (size // unit) ** 2
+        if cells == 1:
+            raise ValueError(f"mask.unit={unit} is the whole picture; take a smaller one")
         if math.ceil(cells * ratio) >= cells:
             raise ValueError(
                 f"mask.ratio={ratio} hides all {cells} cells of {unit} px; "
@@ -214,9 +242,10 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     if not file.is_file():
         raise UserError(f"no recipe {str(path)!r}: a YAML file, or one of {', '.join(known)}")
     try:
-        settings = yaml.safe_load(file.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        settings = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date like 2026-13-01
         raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+    settings = {} if settings is None else settings  # an empty file is all defaults
     if not isinstance(settings, dict):
         raise UserError(f"{file}: a recipe is a list of sections, like `mask: {{unit: 32}}`")
     settings = {"name": file.stem} | settings
@@ -244,5 +273,5 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         raise UserError(f"{override!r}: {parts[0]!r} is not a section")
     try:
         section[parts[1]] = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise UserError(f"{override!r}: the value is not YAML; put it in quotes") from None

@@ -40,7 +40,9 @@ def _nearest(name: str, known: list[str]) -> str:
         last = name.rsplit(".", 1)[-1]
         by_key = {k.rsplit(".", 1)[-1]: k for k in known}
         matches = [by_key[m] for m in get_close_matches(last, list(by_key), n=2, cutoff=0.6)]
-    return f"; did you mean {' or '.join(matches)}?" if matches else "; see `mimray recipe show demo`"
+    return (
+        f"; did you mean {' or '.join(matches)}?" if matches else "; see `mimray recipe show demo`"
+    )
 
 
 def nearest(name: str, known: list[str]) -> str:

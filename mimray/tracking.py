@@ -106,7 +106,9 @@ class Tracker:
                     break
                 except Exception as error:  # MLflow raises of every kind; none may stop the run
                     if not warned:
-                        log.warning("MLflow at %s: %s; trying on", self.uri, str(error).split("\n")[0])
+                        log.warning(
+                            "MLflow at %s: %s; trying on", self.uri, str(error).split("\n")[0]
+                        )
                     warned = True
                     time.sleep(_RETRY_SECONDS)
             if kind == "finish":
@@ -137,7 +139,9 @@ class Tracker:
             experiment_id = client.create_experiment(self.experiment, artifacts.as_uri())
         else:
             experiment_id = client.create_experiment(self.experiment)
-        run_id: str = client.create_run(experiment_id, tags=self.tags, run_name=self.name).info.run_id
+        run_id: str = client.create_run(
+            experiment_id, tags=self.tags, run_name=self.name
+        ).info.run_id
         params = [Param(name, value[:6000]) for name, value in self.params.items()]
         for start in range(0, len(params), _PARAMS_A_BATCH):
             client.log_batch(run_id, params=params[start : start + _PARAMS_A_BATCH])

@@ -7,7 +7,7 @@ touches the row groups of one window only. A window of the whole set is a true p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def held_out(rows: int, fraction: float, seed: int) -> np.ndarray:
     return np.sort(np.argsort(hashes, kind="stable")[:count])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Order:
     """The order of the training rows in every epoch.
 
@@ -39,41 +39,41 @@ class Order:
     def __len__(self) -> int:
         return int(self.groups.sum()) - len(self.excluded)
 
-    @property
-    def _starts(self) -> np.ndarray:
-        return np.concatenate([[0], np.cumsum(self.groups)])
-
-    def _kept(self) -> np.ndarray:
-        """Rows of each group that are not held out."""
-        starts = self._starts
-        gone = np.searchsorted(self.excluded, starts[1:]) - np.searchsorted(self.excluded, starts[:-1])
-        return self.groups - gone
-
-    def _group_rows(self, group: int) -> np.ndarray:
-        rows = np.arange(self._starts[group], self._starts[group + 1])
-        return rows[~np.isin(rows, self.excluded, assume_unique=True)]
-
     def slice(self, epoch: int, start: int, stop: int) -> np.ndarray:
         """Rows at places start .. stop - 1 of an epoch, int64; touches their windows only."""
-        windows = range(start // self.window, (stop - 1) // self.window + 1)
-        rows = np.concatenate([_window(self, epoch, w) for w in windows])
-        offset = windows[0] * self.window
-        return rows[start - offset : stop - offset]
+        first, last = start // self.window, (stop - 1) // self.window
+        windows = [_window(self, epoch, number) for number in range(first, last + 1)]
+        rows = windows[0] if len(windows) == 1 else np.concatenate(windows)
+        return rows[start - first * self.window : stop - first * self.window]
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """The first row of each group, and one past the last."""
+        return np.concatenate([[0], np.cumsum(self.groups)])
+
+    @cached_property
+    def kept(self) -> np.ndarray:
+        """How many rows of each group are not held out."""
+        return self.groups - np.diff(np.searchsorted(self.excluded, self.starts))
+
+    @cached_property
+    def _identity(self) -> tuple[int, int, int, int]:
+        content = hash(self.groups.tobytes()), hash(self.excluded.tobytes())
+        return (*content, self.seed, self.window)
 
     def __hash__(self) -> int:  # for the caches below; arrays do not hash
-        return hash((self.groups.tobytes(), self.excluded.tobytes(), self.seed, self.window))
+        return hash(self._identity)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Order) and hash(self) == hash(other)
+        return isinstance(other, Order) and self._identity == other._identity
 
 
 @lru_cache(maxsize=4)
 def _group_order(order: Order, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """Permuted groups, and where each one's rows begin in the epoch (one more at the end)."""
-    count = len(order.groups)
-    hashes = key(Purpose.ORDER, order.seed, epoch, -1, np.arange(count))
+    hashes = key(Purpose.ORDER, order.seed, epoch, -1, np.arange(len(order.groups)))
     permuted = np.argsort(hashes, kind="stable")
-    return permuted, np.concatenate([[0], np.cumsum(order._kept()[permuted])])
+    return permuted, np.concatenate([[0], np.cumsum(order.kept[permuted])])
 
 
 @lru_cache(maxsize=8)
@@ -83,7 +83,13 @@ def _window(order: Order, epoch: int, window: int) -> np.ndarray:
     start, stop = window * order.window, min((window + 1) * order.window, len(order))
     first = int(np.searchsorted(begins, start, side="right")) - 1
     last = int(np.searchsorted(begins, stop, side="left"))
-    rows = np.concatenate([order._group_rows(int(g)) for g in permuted[first:last]])
-    rows = rows[start - begins[first] : stop - begins[first]]
-    hashes = key(Purpose.ORDER, order.seed, epoch, rows)
-    return rows[np.argsort(hashes, kind="stable")]
+    rows = _rows_of(order, permuted[first:last])[start - begins[first] : stop - begins[first]]
+    return rows[np.argsort(key(Purpose.ORDER, order.seed, epoch, rows), kind="stable")]
+
+
+def _rows_of(order: Order, groups: np.ndarray) -> np.ndarray:
+    """The rows of some groups end to end, without those that are held out."""
+    sizes = order.groups[groups]
+    before = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    rows = np.arange(sizes.sum()) + np.repeat(order.starts[groups] - before, sizes)
+    return rows[~np.isin(rows, order.excluded)]

@@ -20,7 +20,7 @@ def visible_mean(target: Tensor, hidden_pixels: Tensor) -> Tensor:
 
 def nearest_pixel(target: Tensor, hidden_pixels: Tensor) -> Tensor:
     """Predict, for each pixel, the value of the nearest visible pixel. Shapes as `visible_mean`."""
-    batch, channels, height, width = target.shape
+    batch, channels, _, width = target.shape
     _, row, column = nearest_visible(hidden_pixels)
     flat = (row * width + column).view(batch, 1, -1).expand(-1, channels, -1)
     return torch.gather(target.flatten(2), 2, flat).view_as(target)

@@ -43,7 +43,9 @@ class MaskedImageModel(nn.Module):
     def forward(self, images: Tensor, hidden: Tensor, seeds: Tensor | None = None) -> MimOutput:
         """`images`: float32 normalised (B, 3, H, W); `hidden`: bool (B, H/patch, W/patch);
         `seeds`: int64 (B,) for drop path, drawn when not given."""
-        self.sample_seeds.current = random_seeds(len(images), images.device) if seeds is None else seeds
+        self.sample_seeds.current = (
+            random_seeds(len(images), images.device) if seeds is None else seeds
+        )
         features = self.encoder(images, hidden)
         prediction = self.head(features).float()
         error, values = masked_l1(prediction, self.target(images), to_pixels(hidden, self.patch))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -64,8 +65,8 @@ def train_step(
     """
     device = batch[0].images.device
     ranks = dist.get_world_size() if isinstance(model, DistributedDataParallel) else 1
-    patch = (model.module if ranks > 1 else model).patch  # type: ignore[union-attr]
-    values = sum_over_ranks(_hidden_values(batch, int(patch)), ranks)
+    plain: Any = model.module if ranks > 1 else model
+    values = sum_over_ranks(_hidden_values(batch, plain.patch), ranks)
     error = torch.zeros((), dtype=torch.float64, device=device)
     optimizer.zero_grad(set_to_none=True)
     for number, micro in enumerate(batch):
@@ -97,7 +98,7 @@ def sum_over_ranks(value: Tensor, ranks: int) -> Tensor:
 def _gradients_stay(model: nn.Module, ranks: int, last: bool) -> AbstractContextManager[None]:
     """Gradients travel once an update, with the last micro-batch."""
     if ranks > 1 and not last:
-        return model.no_sync()  # type: ignore[operator, no-any-return]
+        return model.no_sync()  # type: ignore[operator]
     return nullcontext()
 
 

@@ -38,7 +38,9 @@ def main(source: Path) -> None:
         for row in table.to_pylist():
             if taken.setdefault(row["label"], 0) < per_class:
                 taken[row["label"]] += 1
-                rows.append(row | {"image": row["image"] | {"bytes": shrink(row["image"]["bytes"])}})
+                rows.append(
+                    row | {"image": row["image"] | {"bytes": shrink(row["image"]["bytes"])}}
+                )
         for k in range(shards):
             part = pa.Table.from_pylist(rows[k::shards], schema=table.schema)
             path = HERE / f"{split}-{k:05d}-of-{shards:05d}.parquet"

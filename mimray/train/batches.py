@@ -56,7 +56,9 @@ class Batches:
                 pin_memory=self.device.type == "cuda",
             )
 
-    def _receive(self, stream: Iterator[dict[str, Tensor]], rows: np.ndarray, position: int) -> Received:
+    def _receive(
+        self, stream: Iterator[dict[str, Tensor]], rows: np.ndarray, position: int
+    ) -> Received:
         began = time.perf_counter()
         batch = next(stream, None)
         self.waited += time.perf_counter() - began

@@ -68,7 +68,9 @@ def newest(run: RunFolder) -> int | None:
         problem = _problem(run, step)
         if problem is None:
             return step
-        log.warning("checkpoint %s is not complete (%s); trying the one before", name_of(step), problem)
+        log.warning(
+            "checkpoint %s is not complete (%s); trying the one before", name_of(step), problem
+        )
     return None
 
 
@@ -119,7 +121,9 @@ def _steps(run: RunFolder) -> list[int]:
     """Steps of all checkpoint folders, complete or not, newest first."""
     selector = fs.FileSelector(run.file("checkpoints"), allow_not_found=True)
     names = [info.base_name for info in run.filesystem.get_file_info(selector)]
-    return sorted((int(n[5:]) for n in names if n.startswith("step-") and n[5:].isdigit()), reverse=True)
+    return sorted(
+        (int(n[5:]) for n in names if n.startswith("step-") and n[5:].isdigit()), reverse=True
+    )
 
 
 def _problem(run: RunFolder, step: int) -> str | None:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mimray.environment import QUIET
 from mimray.errors import UserError
@@ -31,7 +32,7 @@ def ray_session(workers: int) -> Iterator[bool]:
     import ray
 
     env = {name: os.environ[name] for name in QUIET if name in os.environ}
-    common = {
+    common: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,
         "runtime_env": {"env_vars": env},

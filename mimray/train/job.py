@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from mimray.data.framing import Framing
 from mimray.data.order import Order
 from mimray.data.plan import Plan, validation_plan
 from mimray.data.sources import Source
-from mimray.data.framing import Framing
 from mimray.durations import Clock
 from mimray.recipe import Recipe
 from mimray.train.run_folder import RunFolder
@@ -83,7 +83,9 @@ class Job:
     def train_framing(self) -> Framing:
         """Random crops and flips."""
         data, size = self.recipe.data, self.recipe.model.image_size
-        return Framing(size, True, self.recipe.run.seed, data.crop_scale, data.crop_ratio, data.flip)
+        return Framing(
+            size, True, self.recipe.run.seed, data.crop_scale, data.crop_ratio, data.flip
+        )
 
     @property
     def val_framing(self) -> Framing:

@@ -7,7 +7,6 @@ import os
 import platform
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -23,6 +22,7 @@ from mimray.train.job import Job
 from mimray.train.mailbox import Mailbox
 from mimray.train.prepare import prepare, too_many_damaged
 from mimray.train.resources import Layout, cluster_nodes, lay_out
+from mimray.train.shared import check_hosts
 
 log = logging.getLogger("mimray")
 _POLL_SECONDS = 0.3
@@ -99,7 +99,9 @@ class Driver:
     def begin(self) -> None:
         """Write recipe and record, and open the tracker, before anything can fail."""
         self.run.write("recipe.yaml", self.recipe.to_yaml().encode())
-        versions = {p: version(p) for p in ("mimray", "torch", "torchvision", "timm", "ray", "mlflow")}
+        versions = {
+            p: version(p) for p in ("mimray", "torch", "torchvision", "timm", "ray", "mlflow")
+        }
         self._save(versions=versions | {"python": platform.python_version()})
         settings = self.recipe.model_dump(mode="json")
         params = {
@@ -134,14 +136,19 @@ class Driver:
             f"{self.record['name']}: {photos['train']} photos, {photos['val']} held out, "
             + (f"going on from step {step}" if step else f"{self.job.clock.total} steps")
         )
-        self.tracker.rows([row for row in self.run.rows() if row["step"] <= step])  # it may lack some
+        self.tracker.rows(
+            [row for row in self.run.rows() if row["step"] <= step]
+        )  # it may lack some
         try:
             with _stop_signals() as stopping, ray_session(self.recipe.speed.workers) as private:
                 nodes = cluster_nodes()
                 layout = lay_out(self.recipe.speed, nodes)
+                check_hosts(self.job)
                 where = "a private Ray" if private else f"Ray on {len(nodes)} host(s)"
                 kind = "GPU" if layout.use_gpu else "CPU"
-                self.progress.say(f"{where}: {layout.workers} {kind} trainer(s) and the data stream")
+                self.progress.say(
+                    f"{where}: {layout.workers} {kind} trainer(s) and the data stream"
+                )
                 status = self._follow(layout, stopping)
         except (UserError, RunFailed) as error:
             self._close("failed", "FAILED", error=str(error))

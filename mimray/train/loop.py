@@ -13,8 +13,6 @@ from ray.train.torch import get_device
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mimray.data.plan import Plan
-from mimray.durations import Clock
 from mimray.errors import RunFailed
 from mimray.mim.build import build_model
 from mimray.mim.model import MaskedImageModel
@@ -74,7 +72,8 @@ def train(job: Job) -> dict[str, Any]:
             set_learning_rate(optimizer, lr)
             epoch = plan.epoch(position)
             micro = [
-                micro_batch(recipe, model.patch, r.images, r.rows, r.weight, epoch) for r in received
+                micro_batch(recipe, model.patch, r.images, r.rows, r.weight, epoch)
+                for r in received
             ]
             result = train_step(replicas, optimizer, micro, recipe.optim.clip, trainer.bf16)
             recorder.add(step, result, lr, batches.waited)
@@ -143,4 +142,3 @@ def replicate(model: MaskedImageModel, trainer: Trainer) -> nn.Module:
     if trainer.ranks == 1:
         return model
     return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
-

@@ -106,9 +106,7 @@ def check_pictures(source: Source, uri: str, limit: float) -> None:
     slack = 0.0 if whole else 4 * math.sqrt(limit * (1 - limit) / len(rows))
     if len(damaged) > (limit + slack) * len(rows):
         raise UserError(
-            too_many_damaged(
-                uri, [(source.name(r), why) for r, why in damaged], len(rows), limit
-            )
+            too_many_damaged(uri, [(source.name(r), why) for r, why in damaged], len(rows), limit)
         )
 
 

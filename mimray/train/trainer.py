@@ -20,8 +20,8 @@ def build_trainer(job: Job, layout: Layout) -> TorchTrainer:
 
     speed = job.recipe.speed
     return TorchTrainer(
-        train,
-        train_loop_config=job,
+        train,  # type: ignore[arg-type]
+        train_loop_config=job,  # type: ignore[arg-type]
         scaling_config=ScalingConfig(
             num_workers=layout.workers,
             use_gpu=layout.use_gpu,
@@ -33,7 +33,8 @@ def build_trainer(job: Job, layout: Layout) -> TorchTrainer:
             storage_path=job.run.file("ray"),
             storage_filesystem=job.run.filesystem,
             failure_config=FailureConfig(
-                max_failures=job.recipe.run.restarts, controller_failure_limit=3
+                max_failures=job.recipe.run.restarts,
+                controller_failure_limit=3,  # type: ignore[call-arg]  # V2's
             ),
         ),
         datasets={"train": partial(train_stream, job)},

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mimray.mim.fills import nearest_pixel, visible_mean
 from mimray.hashing import Purpose, key
+from mimray.mim.fills import nearest_pixel, visible_mean
 from mimray.mim.masks import draw, to_pixels
 from mimray.mim.model import MaskedImageModel, masked_l1, normalise
 from mimray.mim.pictures import reconstruction_grid

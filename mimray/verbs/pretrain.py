@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
-from mimray.errors import UserError
 from mimray.recipe import load_recipe
 from mimray.train.console import Console
 
@@ -59,14 +57,22 @@ def _print_table(
             f"The run {record['name']} is finished. Another one: run.seed=1, or any other setting, "
             f"or run.name=NAME."
         )
-    table = Table(title=record["name"], title_justify="left", show_header=False, box=None, pad_edge=False)
+    table = Table(
+        title=record["name"], title_justify="left", show_header=False, box=None, pad_edge=False
+    )
     better = 1 - result["val_loss"] / result["fill_visible_mean"]
     for name, value in (
         ("steps", f"{result['steps']}"),
         ("pictures a second", f"{result['images_per_s']:.0f}"),
         ("validation loss", f"{result['val_loss']:.4f}   (L1 on hidden pixels)"),
-        ("  mean of visible", f"{result['fill_visible_mean']:.4f}   ({better:.0%} better than this fill)"),
-        ("  nearest visible", f"{result['fill_nearest']:.4f}   (skill {result['skill']:+.3f} against this one)"),
+        (
+            "  mean of visible",
+            f"{result['fill_visible_mean']:.4f}   ({better:.0%} better than this fill)",
+        ),
+        (
+            "  nearest visible",
+            f"{result['fill_nearest']:.4f}   (skill {result['skill']:+.3f} against this one)",
+        ),
         ("pictures", f"{result['run_dir']}/figures/reconstruction.png"),
         ("loss curve", f"{result['run_dir']}/figures/loss.png"),
         ("checkpoint", result["checkpoint"]),
@@ -74,5 +80,7 @@ def _print_table(
     ):
         table.add_row(name, value)
     if record["damaged"]:
-        table.add_row("left out", f"{len(record['damaged'])} unreadable pictures, named in run.json")
+        table.add_row(
+            "left out", f"{len(record['damaged'])} unreadable pictures, named in run.json"
+        )
     screen.print(table)

@@ -21,7 +21,9 @@ def run(arguments: argparse.Namespace) -> int:
                 f"--host {arguments.host} --port {arguments.port}: {error.strerror}; try --port "
                 f"{arguments.port + 1}"
             ) from None
-    print(f"http://{arguments.host}:{arguments.port}  (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    print(
+        f"http://{arguments.host}:{arguments.port}  (Ctrl-C ends it)", file=sys.stderr, flush=True
+    )
     try:
         return serve(arguments.uri, arguments.host, arguments.port)
     except KeyboardInterrupt:

@@ -6,7 +6,6 @@ One format a file; `open_source` finds the right one from what lies at the URI.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -37,7 +36,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, rows: Sequence[int]) -> list[bytes]:
+    def read(self, rows: np.ndarray) -> list[bytes]:
         """The pictures' bytes, in the order of `rows`. Raises RunFailed for a file that is gone."""
         ...
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +12,6 @@ from mimray.errors import RunFailed
 
 # GIF, BMP and TIFF are no formats of ours, but leaving them out in silence would hide them.
 EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
-_GROUP = 256  # files have no neighbours; this only bounds what the order has to permute
 
 
 class FolderSource:
@@ -28,8 +26,7 @@ class FolderSource:
         self.paths = [f.path[len(base) :].lstrip("/") for f in files]
         sizes = "\n".join(f"{p} {f.size}" for p, f in zip(self.paths, files, strict=True))
         self.digest = hashlib.sha256(sizes.encode()).hexdigest()[:16]
-        count = len(files)
-        self.groups = np.minimum(_GROUP, count - np.arange(0, count, _GROUP)).astype(np.int64)
+        self.groups = np.ones(len(files), dtype=np.int64)  # a file is as near as any other
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -42,7 +39,7 @@ class FolderSource:
         except (OSError, ArrowException) as error:
             raise RunFailed(f"{path}: cannot be read any more: {error}") from None
 
-    def read(self, rows: Sequence[int]) -> list[bytes]:
+    def read(self, rows: np.ndarray) -> list[bytes]:
         if isinstance(self.filesystem, fs.LocalFileSystem):
             return [self._read_one(row) for row in rows]
         with ThreadPoolExecutor(16) as pool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -72,13 +71,15 @@ class ParquetSource:
             except (OSError, pa.ArrowException) as error:
                 raise RunFailed(f"{self.paths[number]}: cannot be read any more: {error}") from None
             self._cache[group] = table
-            while len(self._cache) > 1 and sum(t.nbytes for t in self._cache.values()) > _CACHE_BYTES:
+            while (
+                len(self._cache) > 1 and sum(t.nbytes for t in self._cache.values()) > _CACHE_BYTES
+            ):
                 self._cache.popitem(last=False)
         self._cache.move_to_end(group)
         return self._cache[group].column("image").combine_chunks()
 
-    def read(self, rows: Sequence[int]) -> list[bytes]:
-        wanted = np.asarray(rows, dtype=np.int64)
+    def read(self, rows: np.ndarray) -> list[bytes]:
+        wanted = np.asarray(rows)
         groups = np.searchsorted(self.starts, wanted, side="right") - 1
         out: list[bytes] = [b""] * len(wanted)
         for group in np.unique(groups):

@@ -45,7 +45,7 @@ class ViTEncoder(Beit):
 
     def _init_as_simmim(self) -> None:
         """Pre-training draws from a normal of std 0.02 cut at one sigma (timm's is uncut)."""
-        tensors = [self.mask_token, self.cls_token]
+        tensors: list[Tensor] = [self.mask_token, self.cls_token]
         tensors += [m.weight for m in self.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
         for tensor in tensors:
             nn.init.trunc_normal_(tensor, std=0.02, a=-0.02, b=0.02)

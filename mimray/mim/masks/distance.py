@@ -19,7 +19,7 @@ def nearest_visible(hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     as not visible. Of several equally near pixels it takes the leftmost column's, in it the upper.
     A picture without a visible pixel gives distances of at least 2**28.
     """
-    batch, height, width = hidden.shape
+    _, height, width = hidden.shape
     rows = torch.arange(height, device=hidden.device).view(1, -1, 1)
     above = torch.where(hidden, -_FAR, rows).cummax(dim=1).values
     below = torch.where(hidden, _FAR, rows).flip(1).cummin(dim=1).values.flip(1)

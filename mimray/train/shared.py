@@ -1,0 +1,56 @@
+"""On several hosts: does every one of them see the run's folder and the data?"""
+
+from __future__ import annotations
+
+import secrets
+
+import numpy as np
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from mimray.data.sources import Source
+from mimray.errors import MimrayError, UserError
+from mimray.train.job import Job
+from mimray.train.run_folder import RunFolder
+
+
+def check_hosts(job: Job) -> None:
+    """Ask every living host; raises UserError naming the first that lacks something.
+
+    A trainer anywhere loads checkpoints and a data task anywhere reads pictures, so a folder that
+    only the driver's host has would fail in mid-run, or worse, start the run again from nothing.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) < 2:
+        return
+    marker = f".seen-{secrets.token_hex(4)}"
+    job.run.write(marker, b"")
+    try:
+        answers = [
+            _look.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(job.run.uri, marker, [job.train_source, job.val_source])
+            for node in nodes
+        ]
+        for node, problem in zip(nodes, ray.get(answers), strict=True):
+            if problem:
+                raise UserError(f"host {node['NodeManagerHostname']}: {problem}")
+    finally:
+        job.run.filesystem.delete_file(job.run.file(marker))
+
+
+@ray.remote(num_cpus=0)
+def _look(uri: str, marker: str, sources: list[Source]) -> str | None:
+    """What this host lacks, in a line, or None."""
+    try:
+        seen = RunFolder(uri).read(marker) is not None
+    except (OSError, MimrayError):
+        seen = False
+    if not seen:
+        return f"does not see run.storage ({uri}); name a place that all hosts share, like s3://..."
+    for source in sources:
+        try:
+            source.read(np.zeros(1, dtype=np.int64))
+        except MimrayError as error:
+            return f"cannot read the data ({error}); put it where all hosts see it"
+    return None

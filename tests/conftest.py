@@ -1,0 +1,27 @@
+"""Shared by all tests. The environment comes first: Ray and MLflow read it when they are imported."""
+
+from mimray import environment
+
+environment.prepare()
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+settings.register_profile(
+    "mimray",
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("mimray")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Facts, golden numbers and pictures that lie beside the checkout."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared")
+    return folder

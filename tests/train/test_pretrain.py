@@ -1,0 +1,180 @@
+"""A pre-training from the command line, on a real Ray, tracked in a real MLflow store."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from PIL import Image
+
+from tests.train.runs import TINY, Finished, pretrain
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Finished:
+    """Twelve steps of the demo with two trainers."""
+    done = pretrain(tmp_path_factory.mktemp("finished"), *TINY)
+    assert done.status == 0, done.err
+    return done
+
+
+def test_json_is_one_object_with_the_agreed_names(finished):
+    result = finished.result
+    assert set(result) == {
+        *("run_dir", "steps", "images_per_s", "val_loss"),
+        *("fill_visible_mean", "fill_nearest", "skill", "checkpoint"),
+    }
+    assert result["run_dir"] == str(finished.folder)
+    assert result["steps"] == 12
+    assert result["images_per_s"] > 0
+    assert 0.3 < result["fill_nearest"] < result["fill_visible_mean"] < 1.2
+    assert result["skill"] == pytest.approx(1 - result["val_loss"] / result["fill_nearest"])
+
+
+def test_rows_count_every_step_once(finished):
+    assert [row["step"] for row in finished.rows] == list(range(1, 13))
+    assert [row["images"] for row in finished.rows] == [16 * k for k in range(1, 13)]
+    assert [row["step"] for row in finished.rows if "val/loss" in row] == [6, 12]
+
+
+def test_record_says_what_ran(finished):
+    record = finished.record
+    assert record["status"] == "finished"
+    assert (record["steps"], record["total_steps"]) == (12, 12)
+    assert [start["step"] for start in record["starts"]] == [0]
+    assert record["photos"] == {"train": 880, "val": 120}
+    assert record["damaged"] == []
+    assert record["versions"]["ray"]
+
+
+def test_newest_checkpoints_are_kept_and_complete(finished):
+    folders = sorted(p.name for p in (finished.folder / "checkpoints").iterdir())
+    assert folders == ["step-00000008", "step-00000012"]
+    newest = finished.folder / "checkpoints" / folders[-1]
+    manifest = json.loads((newest / "manifest.json").read_text())
+    assert set(manifest["files"]) == {p.name for p in newest.iterdir()} - {"manifest.json"}
+    assert finished.result["checkpoint"] == str(newest)
+
+
+def test_figures_are_pictures_of_the_expected_shape(finished):
+    grid = Image.open(finished.folder / "figures" / "reconstruction.png")
+    assert grid.width > 4 * 96
+    assert grid.height > 4 * 96
+    assert Image.open(finished.folder / "figures" / "loss.png").width > 600
+
+
+def test_mlflow_has_the_run_by_the_conventions(finished):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{finished.folder.parent.parent}/mlflow.db")
+    run = client.get_run(finished.record["mlflow_run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["mask.ratio"] == "0.6"
+    assert run.data.params["model.encoder"] == "swin_nano"
+    history = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [point.step for point in history] == [16 * k for k in range(1, 13)]
+    assert run.data.metrics["val/skill"] == pytest.approx(finished.result["skill"])
+    files = {f.path for f in client.list_artifacts(run.info.run_id)}
+    assert {"recipe.yaml", "figures", "images"} <= files
+
+
+def test_asking_again_prints_the_same_object_and_trains_nothing(finished):
+    again = pretrain(finished.folder.parent.parent, *TINY, timeout=60)
+    assert again.status == 0
+    assert again.result == finished.result
+    assert len(again.record["starts"]) == 1
+
+
+def test_a_taken_name_with_other_settings_is_refused(finished):
+    other = pretrain(finished.folder.parent.parent, *TINY, "mask.ratio=0.5", timeout=60)
+    assert other.status == 2
+    assert "run.name=run is taken" in other.err
+    assert finished.record["status"] == "finished"
+
+
+def test_one_trainer_with_odd_micro_batches_computes_the_same(finished, tmp_path):
+    """Speed settings may not change results: three uneven micro-batches on one trainer, and other
+    blocks, give the losses of one micro-batch on each of two."""
+    other = pretrain(
+        tmp_path, *TINY, "speed.workers=1", "speed.micro_batch=7", "speed.block_rows=21"
+    )
+    assert other.status == 0, other.err
+    for name in ("train/loss", "train/grad_norm"):
+        ours = [row[name] for row in other.rows]
+        assert ours == pytest.approx([row[name] for row in finished.rows], rel=1e-4)
+    assert other.result["val_loss"] == pytest.approx(finished.result["val_loss"], rel=1e-4)
+
+
+def test_a_folder_of_jpegs_with_a_few_damaged_ones(tmp_path):
+    """Unreadable pictures, up to the limit, are left out, counted and named."""
+    photos = tmp_path / "photos"
+    write_photos(photos, count=120)
+    (photos / "b").mkdir()
+    (photos / "b" / "cut short.jpg").write_bytes((photos / "000.jpg").read_bytes()[:900])
+    (photos / "page.JPG").write_text("<html>404</html>")
+    done = pretrain(tmp_path, *TINY, f"data.train={photos}", "data.val=null", "schedule.length=7it",
+                    "speed.workers=1")  # fmt: skip
+    assert done.status == 0, done.err
+    assert done.record["photos"] == {"train": 61, "val": 61}
+    named = {d["name"]: d["reason"] for d in done.record["damaged"]}
+    assert named == {"b/cut short.jpg": "damaged", "page.JPG": "not a picture"}
+
+
+def write_photos(folder, count):
+    """The first shipped photos as JPEG files."""
+    from mimray.data.sources import open_source
+
+    source = open_source("builtin:photos/train")
+    folder.mkdir()
+    for row, data in enumerate(source.read(range(count))):
+        (folder / f"{row:03d}.jpg").write_bytes(data)
+
+
+def _own_network() -> bool:
+    """Whether this process may make network namespaces."""
+    if not (shutil.which("unshare") and shutil.which("ip")):
+        return False
+    return subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode == 0
+
+
+# A network of this test's own: loopback, and a cable that leads nowhere and counts what is sent.
+_NETWORK = """
+set -e
+ip link set lo up
+sysctl -qw net.ipv6.conf.all.disable_ipv6=1 2>/dev/null || echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
+ip link add cable type dummy
+ip addr add 10.99.0.1/24 dev cable
+ip link set cable up
+ip route add default via 10.99.0.2
+sent() { cat /sys/class/net/cable/statistics/tx_packets; }
+mount -t sysfs none /sys
+before=$(sent)
+"$@" ; status=$?
+echo "$(($(sent) - before))" >packets
+exit $status
+"""
+
+
+@pytest.mark.skipif(not _own_network(), reason="needs root and network namespaces")
+class TestNothingLeavesTheMachine:
+    def run(self, tmp_path, *command: str) -> int:
+        """Packets that a command sends beyond loopback."""
+        subprocess.run(
+            ["unshare", "--net", "--mount", "bash", "-c", _NETWORK, "bash", *command],
+            cwd=tmp_path,
+            timeout=240,
+        )
+        return int((tmp_path / "packets").read_text())
+
+    def test_a_connection_to_elsewhere_would_be_counted(self, tmp_path):
+        knock = "import socket; s = socket.socket(); s.settimeout(1); s.connect_ex(('10.99.0.2', 9))"
+        assert self.run(tmp_path, "python3", "-c", knock) > 0
+
+    def test_a_whole_run_sends_nothing(self, tmp_path):
+        from tests.train.runs import command
+
+        sent = self.run(tmp_path, *command(tmp_path, *TINY, "speed.workers=1"))
+        assert json.loads((tmp_path / "runs/run/run.json").read_text())["status"] == "finished"
+        assert sent == 0
