@@ -10,7 +10,7 @@ from pathlib import Path
 # the uploaded code, not an installed one
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mimray.cli import main  # noqa: E402
+from mimray.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(["pretrain", *sys.argv[1:]]))

@@ -24,7 +24,9 @@ NEVER = ("mask_token", "cls_token", "relative_position_bias_table", "cpb_mlp", "
 
 def on_meta(name):
     with torch.device("meta"):
-        return nn.ModuleDict({"encoder": build_encoder(name, 224 if "vit" in name else 192, None, 0.0)})
+        return nn.ModuleDict(
+            {"encoder": build_encoder(name, 224 if "vit" in name else 192, None, 0.0)}
+        )
 
 
 @pytest.mark.parametrize("name", ["swin_base", "swinv2_base", "vit_base", "vit_nano"])
@@ -39,8 +41,14 @@ def test_matrices_decay_and_nothing_else(name):
     ("name", "parts"),
     [
         ("swin_nano", ("mask_token", "relative_position_bias_table", "norm")),
-        ("swinv2_nano", ("mask_token", "cpb_mlp.0.weight", "cpb_mlp.2.weight", "logit_scale", "q_bias")),
-        ("vit_nano", ("mask_token", "cls_token", "relative_position_bias_table", "gamma_1", "v_bias")),
+        (
+            "swinv2_nano",
+            ("mask_token", "cpb_mlp.0.weight", "cpb_mlp.2.weight", "logit_scale", "q_bias"),
+        ),
+        (
+            "vit_nano",
+            ("mask_token", "cls_token", "relative_position_bias_table", "gamma_1", "v_bias"),
+        ),
     ],
 )
 def test_tokens_tables_biases_norms_and_scales_are_there_and_spared(name, parts):

@@ -41,9 +41,7 @@ def tiny():
 def ours(name):
     """timm's name of an official parameter: it merges patches at the start of a stage."""
     name = name.removeprefix("param/").replace("decoder.", "head.")
-    return re.sub(
-        r"layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) + 1}.downsample", name
-    )
+    return re.sub(r"layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) + 1}.downsample", name)
 
 
 @pytest.fixture

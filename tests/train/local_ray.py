@@ -1,0 +1,175 @@
+"""A Ray head of the tests' own: loopback, free ports, a private home with the cluster's token."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.train.runs import environment
+
+REPOSITORY = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+@dataclass
+class Cluster:
+    """Where jobs are submitted: the job server's address, and an environment that has the token."""
+
+    address: str
+    token: str
+    env: dict[str, str]
+
+    def http(self, path: str, token: str | None = None, body: dict | None = None) -> tuple[int, dict]:
+        """Status and JSON of one request to the job server."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.address + path, data)
+        request.add_header("Content-Type", "application/json")
+        if token is not None:
+            request.add_header("Authorization", f"Bearer {token}")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, {}
+
+    def submit(self, *words: str, options: tuple[str, ...] = (), timeout: float = 240) -> Job:
+        """`ray job submit --working-dir REPOSITORY -- python jobs/pretrain.py WORDS`, to its end."""
+        name = f"test-{secrets.token_hex(4)}"
+        done = subprocess.run(
+            [
+                *(str(BIN / "ray"), "job", "submit", "--submission-id", name, *options),
+                *("--working-dir", str(REPOSITORY), "--", "python", "jobs/pretrain.py", *words),
+            ],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+        return Job(name, done.returncode, done.stdout, self.info(name))
+
+    def info(self, name: str) -> dict:
+        """What Ray knows of a job: `status`, `driver_exit_code`, ..."""
+        return self.http(f"/api/jobs/{name}", self.token)[1]
+
+
+@dataclass
+class Job:
+    """A submitted job that has ended: what `ray job submit` said and what Ray recorded."""
+
+    name: str
+    status: int
+    said: str
+    info: dict
+
+
+@contextlib.contextmanager
+def local_ray(cpus: int) -> Iterator[Cluster]:
+    """A Ray that asks for a token; whatever it started is gone afterwards, and nothing else."""
+    folder = Path(tempfile.mkdtemp(prefix="mr-"))  # short: a Unix socket's name has 107 bytes
+    token = secrets.token_hex(32)
+    write_token(folder, token)
+    gcs, dashboard, client, agent, metrics = free_ports(5)
+    env = environment(
+        HOME=str(folder),
+        PATH=f"{BIN}:{os.environ['PATH']}",
+        RAY_AUTH_MODE="token",
+        RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{dashboard}",
+    )
+    head = subprocess.Popen(
+        [
+            *(str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats"),
+            *(f"--num-cpus={cpus}", "--node-ip-address=127.0.0.1", f"--temp-dir={folder}/ray"),
+            *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--port={gcs}"),
+            *(f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"),
+            *(f"--metrics-export-port={metrics}", "--object-store-memory=300000000"),
+        ],
+        env={k: v for k, v in env.items() if k != "RAY_API_SERVER_ADDRESS"},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    started: set[int] = set()
+    try:
+        cluster = Cluster(env["RAY_API_SERVER_ADDRESS"], token, env)
+        wait_for_jobs(cluster, head)
+        yield cluster
+    finally:
+        started |= set(family(head.pid))
+        head.terminate()  # `ray start --block` ends what it started
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            head.communicate(timeout=20)
+        for pid in started:
+            if f"{folder}/" in environment_of(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for_jobs(cluster: Cluster, head: subprocess.Popen | None = None, seconds: float = 90) -> None:
+    """Until the job server answers and takes the token."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert head is None or head.poll() is None, head.communicate()[0]
+        with contextlib.suppress(OSError):
+            if cluster.http("/api/jobs/", cluster.token)[0] == 200:
+                return
+        time.sleep(0.3)
+    raise AssertionError(f"no job server at {cluster.address} in {seconds} s")
+
+
+def write_token(home: Path, token: str) -> None:
+    """Where Ray looks for the token: `~/.ray/auth_token`."""
+    file = home / ".ray" / "auth_token"
+    file.parent.mkdir()
+    file.touch(mode=0o600)
+    file.write_text(token)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found = [pid]
+    for member in found:
+        found += children.get(member, [])
+    return found
+
+
+def environment_of(pid: int) -> str:
+    """A process's environment as it started, or nothing when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
