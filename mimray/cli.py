@@ -10,11 +10,12 @@ import argparse
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
 from mimray import environment
-from mimray.errors import MimrayError
+from mimray.errors import MimrayError, RunFailed, Stopped
 
 OVERRIDES = "settings that differ from the recipe's, like mask.ratio=0.5 (see `mimray recipe show`)"
 
@@ -58,6 +59,12 @@ def build_parser() -> argparse.ArgumentParser:
     runs.add_argument("--storage", help="folder or URI of the runs; `runs` when not given")
     runs.add_argument("--json", action="store_true", help="print one JSON object")
 
+    sweep = verbs.add_parser("sweep", help="run a grid of recipes, skipping what is finished")
+    sweep.add_argument("sweep", metavar="SWEEP", help="a YAML file, like tuning/mask_grid.yaml")
+    sweep.add_argument("overrides", metavar="section.key=value", nargs="*", help=OVERRIDES)
+    sweep.add_argument("--status", action="store_true", help="only show the table")
+    sweep.add_argument("--json", action="store_true", help="print one JSON object")
+
     ui = verbs.add_parser("ui", help="compare runs in MLflow's pages, on this machine")
     ui.add_argument("--uri", help="the store; the project's sqlite file when not given")
     ui.add_argument("--host", default="127.0.0.1")
@@ -91,9 +98,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             logging.getLogger("mimray").debug("", exc_info=True)
         print(f"mimray: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("mimray: interrupted; the same command goes on", file=sys.stderr)
+        return Stopped.exit_code
     except BrokenPipeError:  # `mimray recipe show demo | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception:  # a fault of ours, shown whole; the status still tells scripts what it means
+        traceback.print_exc()
+        return RunFailed.exit_code
 
 
 if __name__ == "__main__":

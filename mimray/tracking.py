@@ -68,15 +68,15 @@ class Tracker:
         for row in rows:
             self.not_finite += sum(1 for v in row.values() if v is None or not _finite(v))
         if rows:
-            self._queue.put(("rows", rows))
+            self._put("rows", rows)
 
     def picture(self, png: bytes, key: str, images: int) -> None:
         """Log a picture that MLflow shows with a slider over steps."""
-        self._queue.put(("picture", (png, key, images)))
+        self._put("picture", (png, key, images))
 
     def figure(self, path: str, data: bytes) -> None:
         """Log a file under `figures/`."""
-        self._queue.put(("figure", (path, data)))
+        self._put("figure", (path, data))
 
     def finish(self, status: str) -> bool:
         """Deliver what is left and close the run: FINISHED, FAILED or KILLED.
@@ -85,11 +85,15 @@ class Tracker:
         """
         if self.uri == "off":
             return True
-        self._queue.put(("finish", status))
+        self._put("finish", status)
         self._thread.join(_LAST_WORDS_SECONDS)
         if self._thread.is_alive():
             log.warning("MLflow at %s does not answer; the run is in its folder", self.uri)
         return not self._thread.is_alive()
+
+    def _put(self, kind: str, content: Any) -> None:
+        if self.uri != "off":
+            self._queue.put((kind, content))
 
     # ----- the thread -----------------------------------------------------------------------------
 
@@ -196,6 +200,8 @@ def serve(uri: str | None, host: str, port: int) -> int:
         *(sys.executable, "-m", "mlflow", "server"),
         *("--backend-store-uri", uri or default_uri()),
         *("--artifacts-destination", artifacts.as_uri()),
-        *("--host", host, "--port", str(port)),
+        *("--host", host, "--port", str(port), "--workers", "1"),
     ]
-    return subprocess.call(command, env=os.environ)  # noqa: S603
+    # Its job runner executes code for whoever reaches the port; comparing runs needs none of it.
+    quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return subprocess.call(command, env=quiet)  # noqa: S603

@@ -203,7 +203,7 @@ KEEPS = [
 ]
 
 
-@pytest.mark.parametrize("section", RESULT_SECTIONS)
+@pytest.mark.parametrize("section", CHANGES)
 def test_the_digest_changes_with_every_result_section(section):
     demo = load_recipe("demo")
     assert load_recipe("demo", [CHANGES[section]]).digest() != demo.digest()

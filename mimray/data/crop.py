@@ -70,7 +70,7 @@ def centre_crop(height: int, width: int) -> Crop:
 def resize(picture: np.ndarray, crop: Crop, size: int) -> Tensor:
     """Cut a box out of uint8 (H, W, 3) and scale it to uint8 (3, size, size).
 
-    Antialiased bilinear on uint8, within 1 of the papers' Pillow resize in rare pixels.
+    Antialiased bilinear on uint8, within 1 of the papers' Pillow resize, without bias.
     """
     box = picture[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
     tensor = torch.from_numpy(np.ascontiguousarray(box)).permute(2, 0, 1)[None]

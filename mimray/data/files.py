@@ -33,14 +33,17 @@ def absolute(uri: str) -> str:
 def list_files(uri: str) -> tuple[fs.FileSystem, str, list[fs.FileInfo]]:
     """Every file at or under a URI, in order of path: (filesystem, base folder, files).
 
-    The last part may be a pattern (`photos/train-*.parquet`). Hidden files are left out.
+    The last part may be a pattern (`photos/train-*.parquet`) where no file has that very name.
+    Hidden files and folders are left out.
     Raises UserError when nothing is there or it cannot be read.
     """
     filesystem, path = resolve(uri)
-    pattern = Path(path).name if any(c in Path(path).name for c in "*?[") else None
-    base = str(Path(path).parent) if pattern else path
+    base, pattern = path, None
     try:
         info = filesystem.get_file_info(base)
+        if info.type == fs.FileType.NotFound and any(c in Path(path).name for c in "*?["):
+            base, pattern = str(Path(path).parent), Path(path).name
+            info = filesystem.get_file_info(base)
         if info.type == fs.FileType.NotFound:
             raise UserError(f"{uri}: no such file or folder")
         if info.type == fs.FileType.File:
@@ -48,7 +51,9 @@ def list_files(uri: str) -> tuple[fs.FileSystem, str, list[fs.FileInfo]]:
         found = filesystem.get_file_info(fs.FileSelector(base, recursive=True))
     except (OSError, ArrowException) as error:
         raise UserError(f"{uri}: cannot be read: {_first_line(error)}") from None
-    files = [f for f in found if f.type == fs.FileType.File and not f.base_name.startswith(".")]
+    files = [
+        f for f in found if f.type == fs.FileType.File and "/." not in f"/{f.path[len(base) :]}"
+    ]
     if pattern:
         files = [f for f in files if fnmatch.fnmatch(f.base_name, pattern)]
     if not files:

@@ -64,8 +64,9 @@ def train_step(
     `model` is a MaskedImageModel, wrapped in DistributedDataParallel where there are several ranks.
     """
     device = batch[0].images.device
-    ranks = dist.get_world_size() if isinstance(model, DistributedDataParallel) else 1
-    plain: Any = model.module if ranks > 1 else model
+    wrapped = isinstance(model, DistributedDataParallel)
+    ranks = dist.get_world_size() if wrapped else 1
+    plain: Any = model.module if wrapped else model
     values = sum_over_ranks(_hidden_values(batch, plain.patch), ranks)
     error = torch.zeros((), dtype=torch.float64, device=device)
     optimizer.zero_grad(set_to_none=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import shutil
@@ -31,11 +32,10 @@ def ray_session(workers: int) -> Iterator[bool]:
     address = os.environ.get("RAY_ADDRESS")
     import ray
 
-    env = {name: os.environ[name] for name in QUIET if name in os.environ}
     common: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,
-        "runtime_env": {"env_vars": env},
+        "runtime_env": {"env_vars": _workers_environment()},
     }
     if address:
         try:
@@ -63,6 +63,13 @@ def ray_session(workers: int) -> Iterator[bool]:
             yield True
         finally:
             ray.shutdown()
+
+
+def _workers_environment() -> dict[str, str]:
+    """`QUIET` for the workers, without what the job was submitted with: Ray takes no name twice."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    given = (job.get("runtime_env") or {}).get("env_vars") or {}
+    return {name: os.environ[name] for name in QUIET if name in os.environ and name not in given}
 
 
 def private_cpus(workers: int) -> int:

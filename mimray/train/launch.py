@@ -52,12 +52,14 @@ def pretrain(recipe: Recipe, progress: Progress, draw: Draw) -> tuple[dict[str, 
         return record, True
     lock = job.run.lock()
     try:
-        driver = Driver(job, progress, draw)
-        driver.begin()
-        return driver.drive(), False
+        return Driver(job, progress, draw).drive(), False
+    except SystemExit:  # Ray's own answer to SIGTERM, while it starts or ends
+        raise Stopped("stopped while Ray started or ended; the same command goes on") from None
     finally:
         if lock is not None:
             lock.close()
+        if job.run.record() is None:  # refused before it began
+            job.run.remove()
 
 
 class Driver:
@@ -96,8 +98,8 @@ class Driver:
             self.record["mlflow_run_id"] = self.tracker.run_id
         self.run.write_record(self.record)
 
-    def begin(self) -> None:
-        """Write recipe and record, and open the tracker, before anything can fail."""
+    def _begin(self) -> None:
+        """Write recipe and record, and open the tracker: nothing is in the way of a start any more."""
         self.run.write("recipe.yaml", self.recipe.to_yaml().encode())
         versions = {
             p: version(p) for p in ("mimray", "torch", "torchvision", "timm", "ray", "mlflow")
@@ -129,40 +131,40 @@ class Driver:
 
     def drive(self) -> dict[str, Any]:
         """Start Ray and the trainers, follow them to the end, and close the record."""
-        assert self.tracker is not None
         photos = self.record["photos"]
         step = checkpoint.newest(self.run) or 0
         self.progress.say(
             f"{self.record['name']}: {photos['train']} photos, {photos['val']} held out, "
             + (f"going on from step {step}" if step else f"{self.job.clock.total} steps")
         )
-        self.tracker.rows(
-            [row for row in self.run.rows() if row["step"] <= step]
-        )  # it may lack some
-        try:
-            with _stop_signals() as stopping, ray_session(self.recipe.speed.workers) as private:
-                nodes = cluster_nodes()
-                layout = lay_out(self.recipe.speed, nodes)
-                check_hosts(self.job)
-                where = "a private Ray" if private else f"Ray on {len(nodes)} host(s)"
-                kind = "GPU" if layout.use_gpu else "CPU"
-                self.progress.say(
-                    f"{where}: {layout.workers} {kind} trainer(s) and the data stream"
-                )
+        # in this order, for Ray puts a handler of SIGTERM in place when it starts
+        with ray_session(self.recipe.speed.workers) as private, _stop_signals() as stopping:
+            nodes = cluster_nodes()
+            layout = lay_out(self.recipe.speed, nodes)
+            check_hosts(self.job)
+            where = "a private Ray" if private else f"Ray on {len(nodes)} host(s)"
+            kind = "GPU" if layout.use_gpu else "CPU"
+            self.progress.say(f"{where}: {layout.workers} {kind} trainer(s) and the data stream")
+            self._begin()
+            self._send_rows_until(step)
+            try:
                 status = self._follow(layout, stopping)
-        except (UserError, RunFailed) as error:
-            self._close("failed", "FAILED", error=str(error))
-            raise
-        except BaseException:
-            self._close("failed", "FAILED", error="stopped by an error of mimray's own")
-            raise
+            except (UserError, RunFailed) as error:
+                self._close("failed", "FAILED", error=str(error))
+                raise
+            except BaseException:
+                self._close("failed", "FAILED", error="an error of mimray's own")
+                raise
         if status == "stopped":
             self._close("stopped", "KILLED")
-            raise Stopped(
-                f"stopped at step {self.record['steps']}; the same command goes on with it"
-            )
+            raise Stopped(f"stopped at step {self.record['steps']}; the same command goes on")
         self._close("finished", "FINISHED")
         return self.record
+
+    def _send_rows_until(self, step: int) -> None:
+        """What an earlier start may not have delivered to MLflow."""
+        assert self.tracker is not None
+        self.tracker.rows([row for row in self.run.rows() if row["step"] <= step])
 
     def _follow(self, layout: Layout, stopping: threading.Event) -> str:
         """Run the trainers in a thread; meanwhile empty the mailbox. Returns how they ended."""

@@ -63,6 +63,10 @@ class RunFolder:
                 f"run.storage: {self.uri} cannot be written ({reason}); name another place"
             ) from None
 
+    def remove(self) -> None:
+        """Delete the folder with all that is in it."""
+        self.filesystem.delete_dir(self.path)
+
     # ----- run.json -------------------------------------------------------------------------------
 
     def record(self) -> dict[str, Any] | None:

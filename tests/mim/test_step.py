@@ -3,6 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from torch import nn
 
 from mimray import load_recipe
 from mimray.hashing import key
@@ -32,7 +34,9 @@ def fields(micro):
 
 
 def cut(micro, size):
-    return [MicroBatch(*parts) for parts in zip(*(f.split(size) for f in fields(micro)))]
+    return [
+        MicroBatch(*parts) for parts in zip(*(f.split(size) for f in fields(micro)), strict=True)
+    ]
 
 
 def padded(micro, count):
@@ -89,6 +93,16 @@ def test_a_batch_of_padding_alone_moves_nothing(tiny, samples):
     gradient, result = gradients(tiny(), [nothing])
     assert (gradient == 0).all()
     assert result.error == result.values == 0
+
+
+def test_a_wrapped_model_of_one_rank_gives_the_same_gradient(tiny, samples, whole, tmp_path):
+    dist.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(tiny(drop_path=0.3))
+        gradient, _ = gradients(model, cut(samples, 4))
+    finally:
+        dist.destroy_process_group()
+    assert (gradient - whole[0]).abs().max() < 1e-5
 
 
 def test_gradients_do_not_pile_up_over_steps(tiny, samples):

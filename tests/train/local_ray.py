@@ -90,6 +90,7 @@ def local_ray(cpus: int) -> Iterator[Cluster]:
         RAY_AUTH_MODE="token",
         RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{dashboard}",
     )
+    log = folder / "head.log"
     head = subprocess.Popen(
         [
             *(str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats"),
@@ -100,21 +101,22 @@ def local_ray(cpus: int) -> Iterator[Cluster]:
         ],
         env={k: v for k, v in env.items() if k != "RAY_API_SERVER_ADDRESS"},
         cwd=folder,
-        stdout=subprocess.PIPE,
+        stdout=log.open("w"),
         stderr=subprocess.STDOUT,
-        text=True,
         start_new_session=True,
     )
-    started: set[int] = set()
     try:
         cluster = Cluster(env["RAY_API_SERVER_ADDRESS"], token, env)
-        wait_for_jobs(cluster, head)
+        wait_for_jobs(cluster, head, log)
         yield cluster
     finally:
-        started |= set(family(head.pid))
+        started = family(head.pid)
         head.terminate()  # `ray start --block` ends what it started
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            head.communicate(timeout=20)
+        try:
+            head.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            head.kill()
+            head.wait()
         for pid in started:
             if f"{folder}/" in environment_of(pid):
                 with contextlib.suppress(ProcessLookupError):
@@ -122,16 +124,16 @@ def local_ray(cpus: int) -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_for_jobs(cluster: Cluster, head: subprocess.Popen | None = None, seconds: float = 90) -> None:
-    """Until the job server answers and takes the token."""
+def wait_for_jobs(cluster: Cluster, server: subprocess.Popen, log: Path, seconds: float = 90) -> None:
+    """Until the job server answers and takes the token; `server`: the process without which it cannot."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        assert head is None or head.poll() is None, head.communicate()[0]
+        assert server.poll() is None, log.read_text()
         with contextlib.suppress(OSError):
             if cluster.http("/api/jobs/", cluster.token)[0] == 200:
                 return
         time.sleep(0.3)
-    raise AssertionError(f"no job server at {cluster.address} in {seconds} s")
+    raise AssertionError(f"no job server at {cluster.address} in {seconds} s: {log.read_text()}")
 
 
 def write_token(home: Path, token: str) -> None:
