@@ -235,6 +235,9 @@ def builtin_recipes() -> dict[str, Path]:
 def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read a recipe by name or path, with `section.key=value` overrides.
 
+    Other training pictures without other validation pictures: those of the recipe are dropped, and
+    some are held out.
+
     Raises UserError, in one line, for an unknown recipe or key and for values that do not fit.
     """
     known = builtin_recipes()
@@ -251,6 +254,9 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     settings = {"name": file.stem} | settings
     for override in overrides:
         _apply(settings, override)
+    named = {override.partition("=")[0] for override in overrides}
+    if "data.train" in named and "data.val" not in named:
+        settings["data"].pop("val", None)  # the recipe's own belongs to the recipe's own photos
     return validate_recipe(settings)
 
 

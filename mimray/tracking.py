@@ -12,10 +12,11 @@ import logging
 import math
 import os
 import queue
+import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mimray.environment import project_folder
 
@@ -190,11 +191,8 @@ def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def serve(uri: str | None, host: str, port: int) -> int:
-    """Run MLflow's own server over the store, in the foreground; returns its exit status."""
-    import subprocess
-    import sys
-
+def serve(uri: str | None, host: str, port: int) -> NoReturn:
+    """Become MLflow's own server over the store, so that signals reach it."""
     artifacts = project_folder() / "mlartifacts"
     command = [
         *(sys.executable, "-m", "mlflow", "server"),
@@ -204,4 +202,4 @@ def serve(uri: str | None, host: str, port: int) -> int:
     ]
     # Its job runner executes code for whoever reaches the port; comparing runs needs none of it.
     quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    return subprocess.call(command, env=quiet)  # noqa: S603
+    os.execve(sys.executable, command, quiet)  # noqa: S606

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, Protocol
 
+from mimray import __version__
 from mimray.data.decode import REASONS
 from mimray.errors import RunFailed, Stopped, UserError
 from mimray.recipe import Recipe
@@ -101,10 +102,9 @@ class Driver:
     def _begin(self) -> None:
         """Write recipe and record, and open the tracker: nothing is in the way of a start any more."""
         self.run.write("recipe.yaml", self.recipe.to_yaml().encode())
-        versions = {
-            p: version(p) for p in ("mimray", "torch", "torchvision", "timm", "ray", "mlflow")
-        }
-        self._save(versions=versions | {"python": platform.python_version()})
+        versions = {p: version(p) for p in ("torch", "torchvision", "timm", "ray", "mlflow")}
+        ours = {"mimray": __version__, "python": platform.python_version()}  # of a job: uploaded
+        self._save(versions=versions | ours)
         settings = self.recipe.model_dump(mode="json")
         params = {
             f"{section}.{key}": str(value)
@@ -198,7 +198,7 @@ class Driver:
             self.progress.row(rows[-1], self.job.clock.total or 0)
         for message in messages:
             if message["kind"] == "start":
-                self.record["starts"].append({"time": message["time"], "step": message["step"]})
+                self.record["starts"].append({k: message[k] for k in ("time", "step", "hosts")})
                 self._save(status="running", error=None)
             elif message["kind"] == "checkpoint":
                 self._save(steps=message["step"], checkpoint=message["name"])

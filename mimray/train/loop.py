@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ def train(job: Job) -> dict[str, Any]:
         clock = job.clock
         validate_every = clock.steps(recipe.run.validate_every)
         checkpoint_every = clock.steps(recipe.run.checkpoint_every)
-        recorder = Recorder(job, post, trainer.rank, trainer.device, start)
+        recorder = Recorder(job, post, trainer.rank, trainer.device, start, hosts(trainer))
 
         # ----- steps -------------------------------------------------------------------------------
         for position, received in batches:
@@ -135,6 +136,14 @@ def agree(trainer: Trainer, value: int) -> int:
     tensor = torch.tensor([value], device=trainer.device)
     dist.all_reduce(tensor, dist.ReduceOp.MAX)
     return int(tensor.item())
+
+
+def hosts(trainer: Trainer) -> list[str]:
+    """Name of each rank's host, at all ranks."""
+    names: list[Any] = [socket.gethostname()] * trainer.ranks
+    if trainer.ranks > 1:
+        dist.all_gather_object(names, names[0])
+    return names
 
 
 def replicate(model: MaskedImageModel, trainer: Trainer) -> nn.Module:

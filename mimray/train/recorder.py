@@ -25,9 +25,18 @@ class Recorder:
 
     A row averages the steps since the row before; time spent validating and saving is not counted
     in its speed. Rows are durable before the checkpoint that relies on them is complete.
+    `hosts`: where each rank runs.
     """
 
-    def __init__(self, job: Job, post: Post, rank: int, device: torch.device, start: int) -> None:
+    def __init__(
+        self,
+        job: Job,
+        post: Post,
+        rank: int,
+        device: torch.device,
+        start: int,
+        hosts: list[str],
+    ) -> None:
         self.job, self.post, self.rank, self.device = job, post, rank, device
         self.log_every = job.clock.steps(job.recipe.run.log_every)
         self.step = self.logged = start
@@ -38,7 +47,7 @@ class Recorder:
         self.attempt = 0
         if rank == 0:
             job.run.keep_rows_until(start)
-            begun = {"step": start, "time": time.time()}
+            begun = {"step": start, "time": time.time(), "hosts": hosts}
             self.attempt = ray.get(job.mailbox.begin.remote(begun))
         self._reset()
 

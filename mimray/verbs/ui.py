@@ -24,7 +24,4 @@ def run(arguments: argparse.Namespace) -> int:
     print(
         f"http://{arguments.host}:{arguments.port}  (Ctrl-C ends it)", file=sys.stderr, flush=True
     )
-    try:
-        return serve(arguments.uri, arguments.host, arguments.port)
-    except KeyboardInterrupt:
-        return 0
+    serve(arguments.uri, arguments.host, arguments.port)

@@ -69,7 +69,8 @@ def undisturbed(tmp_path_factory) -> Finished:
 def same_end(one: Finished, other: Finished) -> bool:
     """Whether two runs ended with the same weights, bit by bit."""
     ours, theirs = (
-        load_file(run.folder / "checkpoints/step-00000040/model.safetensors") for run in (one, other)
+        load_file(run.folder / "checkpoints/step-00000040/model.safetensors")
+        for run in (one, other)
     )
     return ours.keys() == theirs.keys() and all((ours[k] == theirs[k]).all() for k in ours)
 

@@ -19,8 +19,9 @@ def windowed(images, window):
 
 @pytest.mark.parametrize("window", [3, 5, 47])
 @pytest.mark.parametrize("shape", [(2, 3, 9, 9), (1, 2, 6, 14)])
-def test_windowed_is_the_brute_force_s(window, shape):
-    images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+@pytest.mark.parametrize("contrast", [1.0, 1e-3])  # the second is where 1e-6 counts
+def test_windowed_is_the_brute_force_s(window, shape, contrast):
+    images = np.random.default_rng(0).normal(0, contrast, shape).astype(np.float32)
     got = build_target("windowed", window)(torch.tensor(images)).numpy()
     np.testing.assert_allclose(got, windowed(images, window), atol=2e-4)
 

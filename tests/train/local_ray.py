@@ -33,7 +33,9 @@ class Cluster:
     token: str
     env: dict[str, str]
 
-    def http(self, path: str, token: str | None = None, body: dict | None = None) -> tuple[int, dict]:
+    def http(
+        self, path: str, token: str | None = None, body: dict | None = None
+    ) -> tuple[int, dict]:
         """Status and JSON of one request to the job server."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.address + path, data)
@@ -110,21 +112,16 @@ def local_ray(cpus: int) -> Iterator[Cluster]:
         wait_for_jobs(cluster, head, log)
         yield cluster
     finally:
-        started = family(head.pid)
-        head.terminate()  # `ray start --block` ends what it started
-        try:
-            head.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            head.kill()
-            head.wait()
-        for pid in started:
-            if f"{folder}/" in environment_of(pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        for pid in processes_of(folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        head.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_for_jobs(cluster: Cluster, server: subprocess.Popen, log: Path, seconds: float = 90) -> None:
+def wait_for_jobs(
+    cluster: Cluster, server: subprocess.Popen, log: Path, seconds: float = 90
+) -> None:
     """Until the job server answers and takes the token; `server`: the process without which it cannot."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -156,22 +153,11 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
-def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+def processes_of(home: Path) -> list[int]:
+    """Processes that were started with this home, which nobody else has."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(stat.parent.name))
-    found = [pid]
-    for member in found:
-        found += children.get(member, [])
+            if f"HOME={home}".encode() in environ.read_bytes().split(b"\0"):
+                found.append(int(environ.parent.name))
     return found
-
-
-def environment_of(pid: int) -> str:
-    """A process's environment as it started, or nothing when it is gone."""
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
-    except OSError:
-        return ""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TINY = [
+    "optim.lr=0.001",
     "schedule.length=12it",
     "schedule.warmup=4it",
     "run.validate_every=6it",
@@ -17,7 +18,6 @@ TINY = [
     "run.log_every=1it",
 ]
 """Overrides that make the demo recipe a run of twelve steps."""
-
 
 
 @dataclass
@@ -41,7 +41,9 @@ class Finished:
 
     @property
     def rows(self) -> list[dict]:
-        return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        return [
+            json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()
+        ]
 
 
 def command(folder: Path, *overrides: str, recipe: str = "demo") -> list[str]:
@@ -61,7 +63,9 @@ def environment(**more: str) -> dict[str, str]:
     return inherited | more
 
 
-def pretrain(folder: Path, *overrides: str, prefix: tuple[str, ...] = (), timeout: float = 240) -> Finished:
+def pretrain(
+    folder: Path, *overrides: str, prefix: tuple[str, ...] = (), timeout: float = 240
+) -> Finished:
     """Run to the end."""
     done = subprocess.run(
         [*prefix, *command(folder, *overrides)],

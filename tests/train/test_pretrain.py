@@ -101,9 +101,10 @@ def test_one_trainer_with_odd_micro_batches_computes_the_same(finished, tmp_path
         tmp_path, *TINY, "speed.workers=1", "speed.micro_batch=7", "speed.block_rows=21"
     )
     assert other.status == 0, other.err
-    for name in ("train/loss", "train/grad_norm"):
-        ours = [row[name] for row in other.rows]
-        assert ours == pytest.approx([row[name] for row in finished.rows], rel=1e-4)
+    ours = [row["train/loss"] for row in other.rows]
+    theirs = [row["train/loss"] for row in finished.rows]
+    assert ours[0] == pytest.approx(theirs[0], rel=1e-6)
+    assert ours == pytest.approx(theirs, rel=1e-4)
     assert other.result["val_loss"] == pytest.approx(finished.result["val_loss"], rel=1e-4)
 
 
@@ -114,7 +115,7 @@ def test_a_folder_of_jpegs_with_a_few_damaged_ones(tmp_path):
     (photos / "b").mkdir()
     (photos / "b" / "cut short.jpg").write_bytes((photos / "000.jpg").read_bytes()[:900])
     (photos / "page.JPG").write_text("<html>404</html>")
-    done = pretrain(tmp_path, *TINY, f"data.train={photos}", "data.val=null", "schedule.length=7it",
+    done = pretrain(tmp_path, *TINY, f"data.train={photos}", "schedule.length=7it",
                     "speed.workers=1")  # fmt: skip
     assert done.status == 0, done.err
     assert done.record["photos"] == {"train": 61, "val": 61}
@@ -169,7 +170,9 @@ class TestNothingLeavesTheMachine:
         return int((tmp_path / "packets").read_text())
 
     def test_a_connection_to_elsewhere_would_be_counted(self, tmp_path):
-        knock = "import socket; s = socket.socket(); s.settimeout(1); s.connect_ex(('10.99.0.2', 9))"
+        knock = (
+            "import socket; s = socket.socket(); s.settimeout(1); s.connect_ex(('10.99.0.2', 9))"
+        )
         assert self.run(tmp_path, "python3", "-c", knock) > 0
 
     def test_a_whole_run_sends_nothing(self, tmp_path):

@@ -86,7 +86,7 @@ def test_fewer_photos_than_a_batch_after_holding_out(refused, tmp_path):
     from tests.train.test_pretrain import write_photos
 
     write_photos(tmp_path / "few", count=20)
-    line = refused(f"data.train={tmp_path}/few", "data.val=null", "optim.batch=16")
+    line = refused(f"data.train={tmp_path}/few", "optim.batch=16")
     assert "10 photos to train on (10 of 20 are held out)" in line
     assert "optim.batch=10" in line
 
