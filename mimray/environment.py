@@ -23,15 +23,17 @@ ray, mlflow and albumentations are imported. What the user has set himself is le
 
 
 def prepare() -> None:
-    """Set `QUIET`, and how a private Ray knows its own; before ray and mlflow are imported.
+    """Set `QUIET`, and how a private Ray keeps to itself; before ray and mlflow are imported.
 
-    Without RAY_ADDRESS a run starts its own Ray, which shall obey nobody else on the network: it
-    asks for a token that only this process and its children have. Ray reads the mode when it is
-    imported, so where it already was, the mode stays what it was.
+    Without RAY_ADDRESS a run starts its own Ray, which shall obey nobody else: it stays on loopback,
+    which Ray leaves only to systems without clusters (hence the variable's name), and asks for a
+    token that only this process and its children have. Ray reads both when it is imported, so where
+    it already was, they stay what they were.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ["RAY_AUTH_MODE"] = "disabled" if "ray" in sys.modules else "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 

@@ -50,7 +50,7 @@ def ray_session(workers: int) -> Iterator[bool]:
         finally:
             ray.shutdown()
         return
-    with _private_folder() as folder:
+    with _private_folder() as folder, _no_api_server():
         ray.init(
             address="local",
             num_cpus=private_cpus(workers),
@@ -70,6 +70,23 @@ def _workers_environment() -> dict[str, str]:
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     given = (job.get("runtime_env") or {}).get("env_vars") or {}
     return {name: os.environ[name] for name in QUIET if name in os.environ and name not in given}
+
+
+@contextmanager
+def _no_api_server() -> Iterator[None]:
+    """Start a Ray head without its API server process.
+
+    Without a dashboard it has one duty, usage statistics, and even with those switched off it asks
+    the cloud metadata addresses which cloud it is on (ray 2.60, `UsageStatsHead.run`).
+    """
+    from ray._private import services
+
+    original = services.start_api_server
+    services.start_api_server = lambda *_, **__: (None, None)
+    try:
+        yield
+    finally:
+        services.start_api_server = original
 
 
 def private_cpus(workers: int) -> int:

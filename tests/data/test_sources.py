@@ -105,7 +105,26 @@ def test_validation_is_preferred_to_test(tmp_path):
 
 def test_training_files_are_not_taken_for_validation(tmp_path):
     write_parquet(tmp_path / SPLITS[0], PICTURES)
-    assert "name the validation files" in refused(open_source, str(tmp_path), "val")
+    assert "no val split in it (found: train)" in refused(open_source, str(tmp_path), "val")
+
+
+def test_a_file_that_is_named_is_taken_whatever_its_name(tmp_path):
+    write_parquet(tmp_path / SPLITS[0], PICTURES)
+    assert len(open_source(f"{tmp_path}/{SPLITS[0]}", "val")) == len(PICTURES)
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 3), ("val", 2)])
+def test_picture_folders_of_splits_are_told_apart(tmp_path, split, count):
+    for name in (
+        "train/a/1.jpg",
+        "train/b/2.jpg",
+        "train/test-b/3.jpg",
+        "val/a/1.jpg",
+        "val/b/2.jpg",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert len(open_source(str(tmp_path), split)) == count
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -1,12 +1,11 @@
 """`ray job submit` of a pre-training to a Ray that asks for a token."""
 
-import json
 import zipfile
 
 import pytest
 
 from tests.train.local_ray import REPOSITORY, Cluster, Job, local_ray
-from tests.train.runs import TINY
+from tests.train.runs import TINY, Finished
 
 pytestmark = pytest.mark.ray
 
@@ -18,22 +17,23 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture(scope="module")
-def submitted(cluster, tmp_path_factory) -> tuple[Job, dict]:
-    """The file's one training, with a variable of mimray's own among the job's: the job, its record."""
+def submitted(cluster, tmp_path_factory) -> tuple[Job, Finished]:
+    """The file's one training, with a variable that mimray sets too among the job's own."""
     folder = tmp_path_factory.mktemp("job")
     job = cluster.submit(
         *("demo", *TINY, "speed.workers=2", f"run.storage={folder}/runs", "run.name=job"),
         f"run.tracking=sqlite:///{folder}/mlflow.db",
         options=("--runtime-env-json", '{"env_vars": {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}}'),
     )
-    return job, json.loads((folder / "runs/job/run.json").read_text())
+    return job, Finished(job.status, job.said, "", folder / "runs" / "job")
 
 
 def test_two_trainers_and_the_data_fit_two_cpus(submitted):
-    job, record = submitted
+    job, run = submitted
     assert job.status == 0, job.said
     assert (job.info["status"], job.info["driver_exit_code"]) == ("SUCCEEDED", 0)
-    assert (record["status"], record["steps"]) == ("finished", 12)
+    assert (run.record["status"], run.record["steps"]) == ("finished", 12)
+    assert [len(start["hosts"]) for start in run.record["starts"]] == [2]
     assert "Ray on 1 host(s): 2 CPU trainer(s)" in job.said
 
 

@@ -1,8 +1,6 @@
 """A pre-training from the command line, on a real Ray, tracked in a real MLflow store."""
 
 import json
-import shutil
-import subprocess
 
 import pytest
 from PIL import Image
@@ -131,53 +129,3 @@ def write_photos(folder, count):
     folder.mkdir()
     for row, data in enumerate(source.read(range(count))):
         (folder / f"{row:03d}.jpg").write_bytes(data)
-
-
-def _own_network() -> bool:
-    """Whether this process may make network namespaces."""
-    if not (shutil.which("unshare") and shutil.which("ip")):
-        return False
-    return subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode == 0
-
-
-# A network of this test's own: loopback, and a cable that leads nowhere and counts what is sent.
-_NETWORK = """
-set -e
-ip link set lo up
-sysctl -qw net.ipv6.conf.all.disable_ipv6=1 2>/dev/null || echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
-ip link add cable type dummy
-ip addr add 10.99.0.1/24 dev cable
-ip link set cable up
-ip route add default via 10.99.0.2
-sent() { cat /sys/class/net/cable/statistics/tx_packets; }
-mount -t sysfs none /sys
-before=$(sent)
-"$@" ; status=$?
-echo "$(($(sent) - before))" >packets
-exit $status
-"""
-
-
-@pytest.mark.skipif(not _own_network(), reason="needs root and network namespaces")
-class TestNothingLeavesTheMachine:
-    def run(self, tmp_path, *command: str) -> int:
-        """Packets that a command sends beyond loopback."""
-        subprocess.run(
-            ["unshare", "--net", "--mount", "bash", "-c", _NETWORK, "bash", *command],
-            cwd=tmp_path,
-            timeout=240,
-        )
-        return int((tmp_path / "packets").read_text())
-
-    def test_a_connection_to_elsewhere_would_be_counted(self, tmp_path):
-        knock = (
-            "import socket; s = socket.socket(); s.settimeout(1); s.connect_ex(('10.99.0.2', 9))"
-        )
-        assert self.run(tmp_path, "python3", "-c", knock) > 0
-
-    def test_a_whole_run_sends_nothing(self, tmp_path):
-        from tests.train.runs import command
-
-        sent = self.run(tmp_path, *command(tmp_path, *TINY, "speed.workers=1"))
-        assert json.loads((tmp_path / "runs/run/run.json").read_text())["status"] == "finished"
-        assert sent == 0

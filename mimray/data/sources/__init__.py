@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from pyarrow.fs import FileInfo
 
-from mimray.data.files import list_files
+from mimray.data.files import list_files, resolve
 from mimray.data.sources.folder import EXTENSIONS, FolderSource
 from mimray.data.sources.parquet import ParquetSource
 from mimray.errors import UserError
@@ -19,7 +20,7 @@ from mimray.errors import UserError
 __all__ = ["Source", "open_source"]
 
 BUILTIN = {"builtin:photos/train": "train", "builtin:photos/val": "val"}
-_SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "test")}
+_SPLITS = {"train": ("train",), "val": ("val", "validation", "test")}
 
 
 class Source(Protocol):
@@ -48,8 +49,8 @@ class Source(Protocol):
 def open_source(uri: str, split: str = "train") -> Source:
     """Open what lies at a URI: Parquet files if there are any, else a folder of pictures.
 
-    Of a Hugging Face folder with several splits (`train-00000-of-00004.parquet`, ...) only `split`
-    is taken. Raises UserError, naming the URI, when nothing usable is there.
+    Of a folder with several splits (`train/...`, `train-00000-of-00004.parquet`, ...) only `split` is
+    taken. Raises UserError, naming the URI, when nothing usable is there.
     """
     if uri.startswith("builtin:"):
         if uri not in BUILTIN:
@@ -57,9 +58,12 @@ def open_source(uri: str, split: str = "train") -> Source:
         folder = Path(__file__).parents[2] / "photos"
         return open_source(f"{folder}/{BUILTIN[uri]}-*.parquet", BUILTIN[uri])
     filesystem, base, files = list_files(uri)
+    named = files[0].path == resolve(uri)[1]  # this very file, whatever its name
     parquet = [f for f in files if f.extension.lower() == "parquet"]
     if parquet:
-        return ParquetSource(uri, filesystem, base, _of_split(parquet, split))
+        return ParquetSource(
+            uri, filesystem, base, parquet if named else _of_split(parquet, base, split)
+        )
     pictures = [f for f in files if f.extension.lower() in EXTENSIONS]
     if not pictures:
         kinds = ", ".join(sorted({f.extension for f in files if f.extension})[:5]) or "no extension"
@@ -67,19 +71,29 @@ def open_source(uri: str, split: str = "train") -> Source:
             f"{uri}: neither Parquet files nor pictures ({', '.join(EXTENSIONS)}) among its "
             f"{len(files)} files ({kinds})"
         )
-    return FolderSource(uri, filesystem, base, pictures)
+    return FolderSource(uri, filesystem, base, _of_split(pictures, base, split))
 
 
-def _of_split(files: list, split: str) -> list:
-    """The files of one split, where names tell splits apart; all files where they do not."""
+def _of_split(files: list[FileInfo], base: str, split: str) -> list[FileInfo]:
+    """The files of one split, where names tell splits apart; all files where they do not.
 
-    def belongs(name: str, to: str) -> bool:
-        return any(re.match(rf"{prefix}[-_.]", name) for prefix in _SPLIT_NAMES[to])
-
-    for prefixes in ([p] for p in _SPLIT_NAMES[split]):
-        own = [f for f in files if any(re.match(rf"{p}[-_.]", f.base_name) for p in prefixes)]
+    Told by the first folder (`train/...`, as in ImageNet) or else by the file's own name
+    (`train-00000-of-00004.parquet`).
+    """
+    splits = [_split_name(f.path[len(base) :].lstrip("/")) for f in files]
+    if not any(splits):
+        return files
+    for name in _SPLITS[split]:
+        own = [f for f, of in zip(files, splits, strict=True) if of == name]
         if own:
             return own
-    if split == "val" and any(belongs(f.base_name, "train") for f in files):
-        raise UserError(f"{files[0].path}: only training files here; name the validation files")
-    return files
+    found = ", ".join(sorted({s for s in splits if s}))
+    raise UserError(f"{base}: no {split} split in it (found: {found}); name the files themselves")
+
+
+def _split_name(path: str) -> str | None:
+    """`train`, `val`, `validation` or `test` if a relative path begins with it."""
+    match = re.match(r"(train|val|validation|test)(?=[-_./])", path) or re.match(
+        r"(train|val|validation|test)(?=[-_.])", path.rsplit("/", 1)[-1]
+    )
+    return match[1] if match else None
