@@ -45,7 +45,13 @@ def project_folder() -> Path:
     """
     if home := os.environ.get("MIMRAY_HOME"):
         return Path(home).expanduser().absolute()
-    here = Path.cwd()
-    if "runtime_resources" in here.parts:
-        return Path.home() / "mimray"
-    return here
+    return Path.home() / "mimray" if _in_job() else Path.cwd()
+
+
+def start_folder() -> Path:
+    """What a relative `run.storage` is relative to: the current folder, unless Ray will delete it."""
+    return project_folder() if _in_job() else Path.cwd()
+
+
+def _in_job() -> bool:
+    return "runtime_resources" in Path.cwd().parts

@@ -28,8 +28,10 @@ def test_ray_would_refuse_a_wrong_key():
 
 def test_what_goes_to_the_hosts_is_small_and_there():
     """`ray up` reads all of it, and so does the head at every start."""
-    mounts = {far: Path(near) for far, near in read()["file_mounts"].items() if near[0] != "~"}
-    files = [f for near in mounts.values() for f in [REPOSITORY / near, *near.rglob("*")]]
+    mounts = {far: near for far, near in read()["file_mounts"].items() if near[0] != "~"}
+    files = [
+        f for near in mounts.values() for f in [REPOSITORY / near, *(REPOSITORY / near).rglob("*")]
+    ]
     assert all(
         far == f"~/mimray/{near}" and (REPOSITORY / near).exists() for far, near in mounts.items()
     )

@@ -16,7 +16,7 @@ from typing import IO, Any
 from pyarrow import fs
 
 from mimray.data.files import absolute, read_bytes, resolve, write_atomic
-from mimray.environment import project_folder
+from mimray.environment import project_folder, start_folder
 from mimray.errors import UserError
 from mimray.recipe import Recipe
 
@@ -32,6 +32,8 @@ class RunFolder:
     def of(cls, recipe: Recipe) -> RunFolder:
         """The folder of a recipe's run: `<run.storage>/<run.name>`."""
         storage = recipe.run.storage or str(project_folder() / "runs")
+        if "://" not in storage:
+            storage = str(start_folder() / Path(storage).expanduser())
         return cls(f"{absolute(storage).rstrip('/')}/{recipe.run_name()}")
 
     @property

@@ -1,0 +1,227 @@
+"""The driver's parts that need no Ray: run folder, checkpoints, layout, console, tracker, sweep."""
+
+import io
+import json
+import time
+
+import pytest
+import torch
+
+from mimray.errors import UserError
+from mimray.optim import build_optimizer
+from mimray.recipe import Optim, Speed, load_recipe
+from mimray.tracking import Tracker
+from mimray.train import checkpoint
+from mimray.train.console import Console, duration
+from mimray.train.resources import Node, lay_out
+from mimray.train.run_folder import RunFolder
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def run(tmp_path) -> RunFolder:
+    folder = RunFolder(str(tmp_path / "run"))
+    folder.check_writable()
+    return folder
+
+
+class TestRunFolder:
+    def test_rows_after_a_step_are_forgotten_and_a_torn_line_is_left_out(self, run):
+        run.append_rows([{"step": k, "train/loss": 1.0 / k} for k in (1, 2, 3)])
+        with open(run.file("metrics.jsonl"), "ab") as file:
+            file.write(b'{"step": 4, "tra')
+        assert [row["step"] for row in run.rows()] == [1, 2, 3]
+        run.keep_rows_until(2)
+        assert [row["step"] for row in run.rows()] == [1, 2]
+
+    def test_what_is_not_finite_becomes_null(self, run):
+        run.append_rows([{"step": 1, "train/loss": float("nan"), "x": [float("inf")]}])
+        assert run.rows() == [{"step": 1, "train/loss": None, "x": [None]}]
+
+    def test_a_second_lock_is_refused_until_the_first_is_let_go(self, run):
+        first = run.lock()
+        with pytest.raises(UserError, match="is being trained by process"):
+            run.lock()
+        first.close()
+        run.lock().close()
+
+
+class TestCheckpoint:
+    @pytest.fixture
+    def parts(self):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        optimizer = build_optimizer(model, Optim())
+        for _ in range(2):
+            model(torch.randn(4, 3)).sum().backward()
+            optimizer.step()
+        return model, optimizer
+
+    def test_what_is_saved_comes_back(self, run, parts):
+        model, optimizer = parts
+        checkpoint.save(run, 2, model, optimizer, {"step": 2}, keep=2)
+        other = torch.nn.Linear(3, 2)
+        loaded = build_optimizer(other, Optim())
+        assert checkpoint.load(run, 2, other, loaded) == {"step": 2}
+        assert torch.equal(other.weight, model.weight)
+        for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+            for name, value in optimizer.state[ours].items():
+                assert torch.equal(value, loaded.state[theirs][name]), name
+
+    def test_the_newest_are_kept(self, run, parts):
+        for step in (1, 2, 3):
+            checkpoint.save(run, step, *parts, {}, keep=2)
+        assert checkpoint.newest(run) == 3
+        assert not run.read("checkpoints/step-00000001/manifest.json")
+        assert run.read("checkpoints/step-00000002/manifest.json")
+
+    @pytest.mark.parametrize("damage", ["flip", "cut", "missing", "manifest", "no manifest"])
+    def test_a_damaged_one_is_passed_over_with_a_word(self, run, parts, damage, caplog, tmp_path):
+        for step in (1, 2):
+            checkpoint.save(run, step, *parts, {}, keep=2)
+        weights = tmp_path / "run/checkpoints/step-00000002/model.safetensors"
+        manifest = weights.with_name("manifest.json")
+        data = bytearray(weights.read_bytes())
+        if damage == "flip":
+            data[-1] ^= 1
+            weights.write_bytes(data)
+        elif damage == "cut":
+            weights.write_bytes(data[:-4])
+        elif damage == "missing":
+            weights.unlink()
+        elif damage == "manifest":
+            manifest.write_text("{")
+        else:
+            manifest.unlink()
+        assert checkpoint.newest(run) == 1
+        assert "step-00000002 is not complete" in caplog.text
+
+    def test_none_is_none(self, run):
+        assert checkpoint.newest(run) is None
+
+
+class TestLayout:
+    def test_two_trainers_fit_two_cpus_by_halves(self):
+        assert lay_out(Speed(workers=2), [Node("a", 2, 0)]).cpus_per_worker == 0.5
+
+    def test_whole_cpus_where_there_are_enough(self):
+        layout = lay_out(Speed(workers=2), [Node("a", 2, 0), Node("b", 2, 0)])
+        assert (layout.cpus_per_worker, layout.use_gpu) == (1.0, False)
+
+    def test_halves_on_two_hosts_of_one_cpu_leave_no_whole_one(self):
+        with pytest.raises(UserError, match="one whole CPU free"):
+            lay_out(Speed(workers=2, cpus_per_worker=0.5), [Node("a", 1, 0), Node("b", 1, 0)])
+
+    def test_gpus_are_used_when_there_are_enough(self):
+        assert lay_out(Speed(workers=2), [Node("a", 8, 2)]).use_gpu
+        assert not lay_out(Speed(workers=3), [Node("a", 8, 2)]).use_gpu
+        with pytest.raises(UserError, match="the cluster has 2"):
+            lay_out(Speed(workers=3, device="gpu"), [Node("a", 8, 2)])
+
+
+ROW = {"step": 5, "train/loss": 0.5, "train/lr": 1e-3, "speed/images_per_s": 10.0,
+       "speed/peak_memory_gib": 1.0}  # fmt: skip
+
+
+class TestConsole:
+    def test_a_pipe_gets_a_line_every_few_seconds_and_the_last(self):
+        out = io.StringIO()
+        console = Console(out)
+        for step in range(1, 11):
+            console.row(ROW | {"step": step}, 10)
+        lines = out.getvalue().splitlines()
+        assert [line.split("  ")[0] for line in lines] == ["step 1/10", "step 10/10"]
+
+    def test_a_terminal_gets_one_live_line(self):
+        out = io.StringIO()
+        out.isatty = lambda: True
+        console = Console(out)
+        console.row(ROW, 10)
+        console.row(ROW | {"step": 6, "train/loss": None}, 10)
+        assert "\n" not in out.getvalue()
+        assert out.getvalue().count("\r") == 2
+        assert "loss not finite" in out.getvalue()
+
+    @pytest.mark.parametrize(("seconds", "text"), [(7.6, "8 s"), (125, "2:05"), (11400, "3:10:00")])
+    def test_durations_as_people_read_them(self, seconds, text):
+        assert duration(seconds) == text
+
+
+class TestTracker:
+    @staticmethod
+    def row(step: int, **more) -> dict:
+        return {"step": step, "images": step * 4, "time": 1e9 + step, "attempt": 0} | more
+
+    def test_rows_arrive_once_across_two_starts_and_odd_values_are_counted(self, tmp_path):
+        from mlflow import MlflowClient
+
+        uri = f"sqlite:///{tmp_path}/m.db"
+        first = Tracker(uri, "e", "r", {"mask.ratio": "0.6"}, {}, "recipe: text")
+        first.rows([self.row(k, **{"train/loss": 1.0 / k}) for k in (1, 2)])
+        first.rows([self.row(3, **{"train/loss": float("nan")})])
+        assert first.finish("KILLED")
+        again = Tracker(uri, "e", "r", {}, {}, "", run_id=first.run_id)
+        again.rows([self.row(k, **{"train/loss": 1.0 / k}) for k in (1, 2, 4)])
+        assert again.finish("FINISHED")
+        client = MlflowClient(uri)
+        assert [p.step for p in client.get_metric_history(first.run_id, "train/loss")] == [4, 8, 16]
+        run = client.get_run(first.run_id)
+        assert run.data.tags["mimray.not_finite"] == "1"
+        assert run.info.status == "FINISHED"
+
+    def test_a_dead_server_keeps_nobody_waiting(self, monkeypatch):
+        monkeypatch.setattr("mimray.tracking._LAST_WORDS_SECONDS", 1.0)
+        tracker = Tracker("http://127.0.0.1:9", "e", "r", {}, {}, "")
+        began = time.monotonic()
+        tracker.rows([self.row(1, **{"train/loss": 1.0})])
+        assert time.monotonic() - began < 0.5
+        assert tracker.finish("FINISHED") is False
+
+    def test_off_is_off(self):
+        tracker = Tracker("off", "e", "r", {}, {}, "")
+        tracker.rows([self.row(1, **{"train/loss": 1.0})])
+        assert tracker.finish("FINISHED")
+        assert tracker.run_id is None
+
+
+class TestSweep:
+    def test_cells_are_recipes_with_names_of_their_own(self, tmp_path):
+        from mimray.study.grid import load_sweep
+
+        file = tmp_path / "grid.yaml"
+        file.write_text("{recipe: demo, grid: {mask.unit: [8, 16], mask.ratio: [0.4, 0.6]}}")
+        sweep, cells = load_sweep(str(file), [f"run.storage={tmp_path}"])
+        assert sweep.name == "grid"
+        assert [tuple(c.values.values()) for c in cells] == [
+            (8, 0.4),
+            (8, 0.6),
+            (16, 0.4),
+            (16, 0.6),
+        ]
+        assert len({c.recipe.run_name() for c in cells}) == 4
+        assert {c.outcome()["status"] for c in cells} == {"waiting"}
+        done = cells[0]
+        RunFolder.of(done.recipe).write(
+            "run.json", json.dumps({"status": "finished", "final": {"val/skill": 0.1}}).encode()
+        )
+        assert done.outcome()["val/skill"] == 0.1
+
+    def test_a_cell_that_does_not_fit_is_named(self, tmp_path):
+        from mimray.study.grid import load_sweep
+
+        file = tmp_path / "grid.yaml"
+        file.write_text("{recipe: demo, grid: {mask.unit: [8, 7]}}")
+        with pytest.raises(UserError, match=r"cell mask.unit=7: mask.unit=7 does not divide"):
+            load_sweep(str(file), [])
+
+    def test_the_shipped_sweep_fits(self):
+        from mimray.study.grid import load_sweep
+
+        assert len(load_sweep("tuning/mask_grid.yaml", [])[1]) == 9
+
+
+def test_other_training_pictures_drop_the_recipes_validation_pictures():
+    assert load_recipe("demo").data.val == "builtin:photos/val"
+    assert load_recipe("demo", ["data.train=/photos"]).data.val is None
+    assert load_recipe("demo", ["data.train=/photos", "data.val=/val"]).data.val == "/val"
