@@ -3,6 +3,7 @@
 import zipfile
 
 import pytest
+from mlflow import MlflowClient
 
 from tests.train.local_ray import REPOSITORY, Cluster, Job, local_ray
 from tests.train.runs import TINY, Finished
@@ -22,7 +23,6 @@ def submitted(cluster, tmp_path_factory) -> tuple[Job, Finished]:
     folder = tmp_path_factory.mktemp("job")
     job = cluster.submit(
         *("demo", *TINY, "speed.workers=2", f"run.storage={folder}/runs", "run.name=job"),
-        f"run.tracking=sqlite:///{folder}/mlflow.db",
         options=("--runtime-env-json", '{"env_vars": {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}}'),
     )
     return job, Finished(job.status, job.said, "", folder / "runs" / "job")
@@ -35,6 +35,12 @@ def test_two_trainers_and_the_data_fit_two_cpus(submitted):
     assert (run.record["status"], run.record["steps"]) == ("finished", 12)
     assert [len(start["hosts"]) for start in run.record["starts"]] == [2]
     assert "Ray on 1 host(s): 2 CPU trainer(s)" in job.said
+
+
+def test_tracking_lies_in_the_home_by_default_not_in_the_upload(cluster, submitted):
+    _, run = submitted
+    client = MlflowClient(f"sqlite:///{cluster.env['HOME']}/mimray/mlflow.db")
+    assert client.get_run(run.record["mlflow_run_id"]).info.status == "FINISHED"
 
 
 def test_wrong_input_is_the_drivers_exit_status(cluster):
