@@ -32,7 +32,7 @@ def prepare() -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
+    if not os.environ.get("RAY_ADDRESS") and "RAY_AUTH_MODE" not in os.environ:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ["RAY_AUTH_MODE"] = "disabled" if "ray" in sys.modules else "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

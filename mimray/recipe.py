@@ -32,6 +32,10 @@ from mimray.settings_errors import explain
 RESULT_SECTIONS = ("model", "mask", "head", "target", "data", "optim", "schedule")
 
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._=-]*$"
+"""What may become a folder's name."""
+
+
 class Section(BaseModel):
     """Unknown keys are refused; values do not change after reading."""
 
@@ -77,8 +81,9 @@ class Head(Section):
 
 
 class TargetSettings(Section):
-    kind: Literal["pixels", "windowed"] = "pixels"
-    """`pixels`, or `windowed`: pixels normalised by a sliding window's mean and deviation."""
+    kind: str = "pixels"
+    """Name of a target, `mimray.mim.targets.TARGETS`: `pixels`, or `windowed`, pixels normalised by a
+    sliding window's mean and deviation."""
     window: int = Field(47, ge=3)
     """Side of that window, pixels, odd."""
 
@@ -134,7 +139,7 @@ class Schedule(Section):
 
 
 class Run(Section):
-    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._=-]*$")
+    name: str | None = Field(None, pattern=NAME)
     """Folder of the run; recipe name and digest when not given."""
     storage: str | None = None
     """Folder or URI of all runs; `runs` in the project's folder when not given."""
@@ -170,7 +175,8 @@ class Speed(Section):
     placement: Literal["spread", "pack"] = "spread"
     """Trainers on as many hosts as there are, or on as few."""
     micro_batch: int | None = Field(None, ge=1)
-    """Pictures in one forward pass of one worker; batch / workers, at most 128, when not given."""
+    """Pictures in one forward pass of one worker; at most batch / workers, and 128
+    when not given."""
     block_rows: int = Field(256, ge=1)
     """Pictures that one data task decodes."""
     prefetch: int = Field(2, ge=0)
@@ -180,7 +186,7 @@ class Speed(Section):
 class Recipe(Section):
     """All settings of a pre-training run. `name` is the recipe's own, from its file."""
 
-    name: str = "recipe"
+    name: str = Field("recipe", pattern=NAME)
     model: Model = Model()
     mask: Mask = Mask()
     head: Head = Head()
@@ -268,6 +274,13 @@ def validate_recipe(settings: dict[str, Any]) -> Recipe:
         raise UserError(explain(error, Recipe)) from None
 
 
+def _is_text(section: str, key: str) -> bool:
+    """Whether a setting is plain text, which needs no YAML: run.name=2024, run.tracking=off."""
+    known = Recipe.model_fields.get(section)
+    fields = getattr(known.annotation, "model_fields", {}) if known else {}
+    return key in fields and fields[key].annotation in (str, str | None)
+
+
 def _apply(settings: dict[str, Any], override: str) -> None:
     """Set one dotted `section.key=value` in nested settings; the value is YAML."""
     dotted, equals, text = override.partition("=")
@@ -278,6 +291,7 @@ def _apply(settings: dict[str, Any], override: str) -> None:
     if not isinstance(section, dict):
         raise UserError(f"{override!r}: {parts[0]!r} is not a section")
     try:
-        section[parts[1]] = yaml.safe_load(text)
+        plain = _is_text(*parts) and text != "null" and text[:1] not in ("", "'", '"')
+        section[parts[1]] = text if plain else yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
         raise UserError(f"{override!r}: the value is not YAML; put it in quotes") from None

@@ -18,19 +18,27 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mimray.environment import project_folder
+from mimray.environment import project_folder, start_folder
 
 log = logging.getLogger("mimray")
 _RETRY_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 20.0  # how long the end of a run waits for a server
 _PARAMS_A_BATCH = 100  # MLflow's limits
 _METRICS_A_BATCH = 1000
+_DISPENSABLE = ("head", "picture", "figure")
+_TRIES = 3  # for these
 _ONLY_IN_ROWS = ("step", "position", "attempt", "images", "time")
 
 
 def default_uri() -> str:
     """A sqlite file in the project's folder, by absolute path (workers run elsewhere)."""
     return f"sqlite:///{project_folder() / 'mlflow.db'}"
+
+
+def absolute_store(uri: str) -> str:
+    """A sqlite address with its path made absolute: `sqlite:///mlflow.db` is relative otherwise."""
+    path = uri.removeprefix("sqlite:///")
+    return f"sqlite:///{start_folder() / path}" if path != uri else uri
 
 
 class Tracker:
@@ -47,16 +55,18 @@ class Tracker:
         name: str,
         params: dict[str, str],
         tags: dict[str, str],
-        recipe: Path | str,
+        recipe: str,
         run_id: str | None = None,
     ) -> None:
-        self.uri = uri or default_uri()
+        self.uri = absolute_store(uri or default_uri())
         self.experiment, self.name, self.params, self.tags = experiment, name, params, tags
-        self.recipe_yaml = str(recipe)
+        self.recipe_yaml = recipe
         self.run_id = run_id
         self.delivered = -1  # images of the last row that MLflow has
         self.not_finite = 0
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self._queue.put(("head", None))
+        self._new = False  # whether MLflow's run was created by this start
         self._client: Any = None
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         if self.uri != "off":
@@ -101,70 +111,86 @@ class Tracker:
     def _work(self) -> None:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.ERROR)
-        warned = False
-        while True:
+        kind = ""
+        while kind != "finish":
             kind, content = self._queue.get()
-            while True:
-                try:
-                    self._connect()
-                    getattr(self, f"_send_{kind}")(content)
-                    break
-                except Exception as error:  # MLflow raises of every kind; none may stop the run
-                    if not warned:
-                        log.warning(
-                            "MLflow at %s: %s; trying on", self.uri, str(error).split("\n")[0]
-                        )
-                    warned = True
-                    time.sleep(_RETRY_SECONDS)
-            if kind == "finish":
+            self._deliver(kind, content)
+
+    def _deliver(self, kind: str, content: Any) -> None:
+        """Try until it has arrived; what is not needed to compare runs is given up after a while."""
+        tries = 0
+        while True:
+            try:
+                self._connect()
+                getattr(self, f"_send_{kind}")(content)
                 return
+            except Exception as error:  # MLflow raises of every kind; none may stop the run
+                tries += 1
+                if tries == 1:
+                    reason = (str(error) or type(error).__name__).splitlines()[0]
+                    log.warning("MLflow at %s: %s; trying on", self.uri, reason)
+                if self._client is not None and kind in _DISPENSABLE and tries >= _TRIES:
+                    return
+                time.sleep(_RETRY_SECONDS)
 
     def _connect(self) -> None:
+        """Find or create MLflow's run. A run that MLflow has forgotten is created anew."""
         if self._client is not None:
             return
         from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
 
         client = MlflowClient(tracking_uri=self.uri)
+        if self.run_id is not None and not self._new:
+            try:
+                client.update_run(self.run_id, status="RUNNING")
+                history = client.get_metric_history(self.run_id, "train/loss")
+                self.delivered = max((point.step for point in history), default=-1)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                self.run_id = None
         if self.run_id is None:
-            self.run_id = self._create(client)
-        else:
-            history = client.get_metric_history(self.run_id, "train/loss")
-            self.delivered = max((point.step for point in history), default=-1)
-            client.update_run(self.run_id, status="RUNNING")
+            experiment = self._experiment(client)
+            run = client.create_run(experiment, tags=self.tags, run_name=self.name)
+            self.run_id, self._new = run.info.run_id, True
         self._client = client
 
-    def _create(self, client: Any) -> str:
-        from mlflow.entities import Param
-
+    def _experiment(self, client: Any) -> str:
         known = client.get_experiment_by_name(self.experiment)
         if known is not None:
-            experiment_id = known.experiment_id
-        elif self.uri.startswith("sqlite:"):  # its default place is relative to each process
+            return str(known.experiment_id)
+        if self.uri.startswith("sqlite:"):  # its default place is relative to each process
             artifacts = Path(self.uri.removeprefix("sqlite:///")).parent / "mlartifacts"
-            experiment_id = client.create_experiment(self.experiment, artifacts.as_uri())
-        else:
-            experiment_id = client.create_experiment(self.experiment)
-        run_id: str = client.create_run(
-            experiment_id, tags=self.tags, run_name=self.name
-        ).info.run_id
+            return str(client.create_experiment(self.experiment, artifacts.as_uri()))
+        return str(client.create_experiment(self.experiment))
+
+    def _send_head(self, content: None) -> None:
+        """What a new run opens with: its settings, one by one and as a whole."""
+        if not self._new:
+            return
+        from mlflow.entities import Param
+
         params = [Param(name, value[:6000]) for name, value in self.params.items()]
         for start in range(0, len(params), _PARAMS_A_BATCH):
-            client.log_batch(run_id, params=params[start : start + _PARAMS_A_BATCH])
-        client.log_text(run_id, self.recipe_yaml, "recipe.yaml")
-        return run_id
+            self._client.log_batch(self.run_id, params=params[start : start + _PARAMS_A_BATCH])
+        self._client.log_text(self.run_id, self.recipe_yaml, "recipe.yaml")
 
     def _send_rows(self, rows: list[dict[str, Any]]) -> None:
         from mlflow.entities import Metric
 
-        metrics = []
         fresh = [row for row in rows if row["images"] > self.delivered]
-        for row in fresh:
-            for name, value in row.items():
-                if name not in _ONLY_IN_ROWS and _finite(value):
-                    metrics.append(Metric(name, value, int(row["time"] * 1000), row["images"]))
-        for start in range(0, len(metrics), _METRICS_A_BATCH):
-            self._client.log_batch(self.run_id, metrics=metrics[start : start + _METRICS_A_BATCH])
-        self.delivered = max([self.delivered, *(row["images"] for row in fresh)])
+        size = max(1, _METRICS_A_BATCH // max([1, *map(len, fresh)]))  # whole rows
+        for start in range(0, len(fresh), size):
+            part = fresh[start : start + size]
+            metrics = [
+                Metric(name, value, int(row["time"] * 1000), row["images"])
+                for row in part
+                for name, value in row.items()
+                if name not in _ONLY_IN_ROWS and _finite(value)
+            ]
+            self._client.log_batch(self.run_id, metrics=metrics)
+            self.delivered = part[-1]["images"]
 
     def _send_picture(self, content: tuple[bytes, str, int]) -> None:
         from PIL import Image
@@ -196,7 +222,7 @@ def serve(uri: str | None, host: str, port: int) -> NoReturn:
     artifacts = project_folder() / "mlartifacts"
     command = [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--backend-store-uri", uri or default_uri()),
+        *("--backend-store-uri", absolute_store(uri or default_uri())),
         *("--artifacts-destination", artifacts.as_uri()),
         *("--host", host, "--port", str(port), "--workers", "1"),
     ]

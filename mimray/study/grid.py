@@ -6,13 +6,13 @@ import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError
 
 from mimray.errors import UserError
-from mimray.recipe import Recipe, Section, load_recipe
+from mimray.recipe import NAME, Recipe, Section, load_recipe
 from mimray.settings_errors import explain
 from mimray.train.prepare import check_model
 from mimray.train.run_folder import RunFolder
@@ -21,10 +21,10 @@ from mimray.train.run_folder import RunFolder
 class Sweep(Section):
     """A recipe, settings that all cells share, and the values that they do not."""
 
-    name: str = "sweep"
+    name: str = Field("sweep", pattern=NAME)
     recipe: str
     set: dict[str, Any] = Field(default_factory=dict)
-    grid: dict[str, list[Any]] = Field(min_length=1)
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def load_sweep(path: str, overrides: list[str]) -> tuple[Sweep, list[Cell]]:
         sweep = Sweep.model_validate({"name": file.stem} | yaml.safe_load(file.read_text()))
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error, Sweep)}") from None
-    except (yaml.YAMLError, TypeError) as error:
+    except (yaml.YAMLError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a sweep: {' '.join(str(error).split())}") from None
     return sweep, [_cell(sweep, values, overrides) for values in _combinations(sweep.grid)]
 

@@ -57,7 +57,9 @@ def save(
     }
     manifest = {"step": step, "files": checksums}
     run.write(f"{folder}/manifest.json", json.dumps(manifest, indent=2).encode())
-    for old in _steps(run)[keep:]:
+    steps = _steps(run)
+    outdated = [s for s in steps if s > step]  # torn, or about to be trained again
+    for old in outdated + [s for s in steps if s < step][keep - 1 :]:
         run.filesystem.delete_dir(run.file(name_of(old)))
     return folder
 

@@ -40,10 +40,11 @@ def ray_session(workers: int) -> Iterator[bool]:
     if address:
         try:
             ray.init(address=address, **common)
-        except ConnectionError:
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"RAY_ADDRESS={address}: no Ray answers there; start it, or unset RAY_ADDRESS to use "
-                f"a private one"
+                f"RAY_ADDRESS={address}: no Ray lets us in there ({why}); give its address and token, "
+                f"or unset RAY_ADDRESS to use a private one"
             ) from None
         try:
             yield False
@@ -91,7 +92,7 @@ def _no_api_server() -> Iterator[None]:
 
 def private_cpus(workers: int) -> int:
     """Logical CPUs of a private Ray: the machine's, or one a trainer and one for the data."""
-    return max(os.cpu_count() or 1, workers + 1)
+    return max(len(os.sched_getaffinity(0)), workers + 1)
 
 
 @contextmanager

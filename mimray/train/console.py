@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import Any, TextIO
@@ -27,13 +28,15 @@ class Console:
     def row(self, row: dict[str, Any], total: int) -> None:
         """Show a row of `metrics.jsonl`: at once on a terminal, every few seconds elsewhere."""
         now = time.monotonic()
-        self.began = self.began or (now, row["step"])
+        if self.began is None or row["step"] < self.began[1]:  # or trainers started again
+            self.began = (now, row["step"])
         last = row["step"] == total
         if not self.live and not last and now - self.shown_at < _PLAIN_SECONDS:
             return
         self.shown_at = now
         line = self._line(row, total, now)
         if self.live:
+            line = line[: shutil.get_terminal_size().columns - 1]
             print("\r" + line.ljust(self.width), end="", file=self.stream, flush=True)
             self.width = len(line)
         else:

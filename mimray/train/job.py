@@ -56,7 +56,8 @@ class Job:
     def micro_batch(self) -> int:
         """Pictures in one forward pass of one worker."""
         speed, batch = self.recipe.speed, self.recipe.optim.batch
-        return speed.micro_batch or min(128, -(-batch // speed.workers))
+        share = -(-batch // speed.workers)  # more would leave other workers without pictures
+        return min(speed.micro_batch or 128, share)
 
     def plan(self, start: int) -> Plan:
         """The training plan from a position on."""

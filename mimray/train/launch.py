@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 
 from mimray import __version__
@@ -23,7 +22,10 @@ from mimray.train.job import Job
 from mimray.train.mailbox import Mailbox
 from mimray.train.prepare import prepare, too_many_damaged
 from mimray.train.resources import Layout, cluster_nodes, lay_out
+from mimray.train.run_folder import RunFolder, remove_empty
 from mimray.train.shared import check_hosts
+from mimray.train.signals import stop_signals
+from mimray.train.trainer import Fit
 
 log = logging.getLogger("mimray")
 _POLL_SECONDS = 0.3
@@ -47,20 +49,29 @@ def pretrain(recipe: Recipe, progress: Progress, draw: Draw) -> tuple[dict[str, 
     `draw` makes the loss curve (figures belong to a higher floor). Raises UserError, RunFailed or
     Stopped.
     """
-    job = prepare(recipe)
-    record = job.run.record()
-    if record is not None and record["status"] == "finished":
+    record = RunFolder.of(recipe).record()
+    if record is not None and is_finished(record, recipe):
         return record, True
+    job = prepare(recipe)
+    made = job.run.make()
     lock = job.run.lock()
     try:
         return Driver(job, progress, draw).drive(), False
     except SystemExit:  # Ray's own answer to SIGTERM, while it starts or ends
         raise Stopped("stopped while Ray started or ended; the same command goes on") from None
     finally:
+        refused = job.run.record() is None
         if lock is not None:
+            if refused:
+                Path(lock.name).unlink()
             lock.close()
-        if job.run.record() is None:  # refused before it began
-            job.run.remove()
+        if refused:  # before it began: nothing is left of it
+            remove_empty(made)
+
+
+def is_finished(record: dict[str, Any], recipe: Recipe) -> bool:
+    """Whether a record is that of this very recipe, and of a run that reached its end."""
+    return record["status"] == "finished" and record["recipe_digest"] == recipe.digest()
 
 
 class Driver:
@@ -133,12 +144,14 @@ class Driver:
         """Start Ray and the trainers, follow them to the end, and close the record."""
         photos = self.record["photos"]
         step = checkpoint.newest(self.run) or 0
+        if step:  # the last start may have died before it noted it
+            self.record.update(steps=step, checkpoint=checkpoint.name_of(step))
         self.progress.say(
             f"{self.record['name']}: {photos['train']} photos, {photos['val']} held out, "
             + (f"going on from step {step}" if step else f"{self.job.clock.total} steps")
         )
         # in this order, for Ray puts a handler of SIGTERM in place when it starts
-        with ray_session(self.recipe.speed.workers) as private, _stop_signals() as stopping:
+        with ray_session(self.recipe.speed.workers) as private, stop_signals() as stopping:
             nodes = cluster_nodes()
             layout = lay_out(self.recipe.speed, nodes)
             check_hosts(self.job)
@@ -155,9 +168,21 @@ class Driver:
             except BaseException:
                 self._close("failed", "FAILED", error="an error of mimray's own")
                 raise
+            return self._end(status)
+
+    def _end(self, status: str) -> dict[str, Any]:
+        """Close a run whose trainers are done; raises Stopped, or RunFailed if it learned nothing."""
         if status == "stopped":
             self._close("stopped", "KILLED")
             raise Stopped(f"stopped at step {self.record['steps']}; the same command goes on")
+        loss = next((r["val/loss"] for r in reversed(self.run.rows()) if "val/loss" in r), None)
+        if loss is None:
+            error = (
+                f"the loss is not finite any more; lower optim.lr={self.recipe.optim.lr:g}, which "
+                f"makes another run of it"
+            )
+            self._close("failed", "FAILED", error=error)
+            raise RunFailed(error)
         self._close("finished", "FINISHED")
         return self.record
 
@@ -192,13 +217,11 @@ class Driver:
         assert self.tracker is not None
         rows = [m["row"] for m in messages if m["kind"] == "row"]
         self.tracker.rows(rows)
-        for row in rows:
-            self.record["final"].update({k: v for k, v in row.items() if k.startswith("val/")})
         if rows:
             self.progress.row(rows[-1], self.job.clock.total or 0)
         for message in messages:
             if message["kind"] == "start":
-                self.record["starts"].append({k: message[k] for k in ("time", "step", "hosts")})
+                self.record["starts"].append({k: v for k, v in message.items() if k != "kind"})
                 self._save(status="running", error=None)
             elif message["kind"] == "checkpoint":
                 self._save(steps=message["step"], checkpoint=message["name"])
@@ -212,7 +235,8 @@ class Driver:
 
     def _count_damaged(self, message: dict[str, Any]) -> None:
         """Name the pictures that could not be read; raises UserError when there are too many."""
-        source = self.job.val_source if message["stream"] == "val" else self.job.train_source
+        stream, data = message["stream"], self.recipe.data
+        source = self.job.val_source if stream == "val" else self.job.train_source
         for row, reason in message["pictures"]:
             known = self.damaged.setdefault((message["stream"], row), {})
             if not known:
@@ -223,10 +247,16 @@ class Driver:
                     reason=REASONS[reason],
                 )
         self._save(damaged=list(self.damaged.values()))
-        limit, count = self.recipe.data.max_damaged, len(self.job.train_source)
-        if len(self.damaged) > limit * count:
-            pictures = [(d["name"], d["reason"]) for d in self.damaged.values()]
-            raise UserError(too_many_damaged(self.recipe.data.train, pictures, count, limit))
+        bad = [d for d in self.damaged.values() if d["stream"] == stream]
+        count = len(self.job.val_rows if stream == "val" else self.job.order)
+        if len(bad) > data.max_damaged * count:
+            where = (
+                f"data.val={data.val}"
+                if stream == "val" and data.val
+                else f"data.train={data.train}"
+            )
+            pictures = [(d["name"], d["reason"]) for d in bad]
+            raise UserError(too_many_damaged(where, pictures, count, data.max_damaged))
 
     def _close(self, status: str, mlflow_status: str, error: str | None = None) -> None:
         """Write how the run ended, here and in MLflow."""
@@ -236,66 +266,21 @@ class Driver:
             curve = self.draw(rows, self.record["name"])
             self.run.write("figures/loss.png", curve)
             self.tracker.figure("loss.png", curve)
-        self.record["final"].update(self._speed(rows))
+        self.record["final"] = final_metrics(rows)
         self._save(status=status, error=error)
+        with suppress(OSError):  # Ray Train's own notes; another start makes others
+            self.run.filesystem.delete_dir(self.run.file("ray"))
         self.tracker.finish(mlflow_status)
         if self.record["mlflow_run_id"] != self.tracker.run_id:  # known only by now
             self._save()
 
-    def _speed(self, rows: list[dict[str, Any]]) -> dict[str, float]:
-        """Pictures a second over this start's training time, validation and saving left out."""
-        rows = [r for r in rows if r["attempt"] == len(self.record["starts"]) - 1]
-        seconds = sum(r["speed/seconds"] for r in rows)
-        images = sum(r["speed/seconds"] * r["speed/images_per_s"] for r in rows)
-        return {"images_per_s": images / seconds} if seconds else {}
 
-
-class Fit(threading.Thread):
-    """`TorchTrainer.fit` in a thread of its own, where it leaves the signals to us."""
-
-    def __init__(self, job: Job, layout: Layout) -> None:
-        super().__init__(name="fit", daemon=True)
-        self.job, self.layout = job, layout
-        self.result: Any = None
-        self.error: Exception | None = None
-
-    def run(self) -> None:
-        """Start the trainers and wait for them."""
-        from mimray.train.trainer import build_trainer
-
-        try:
-            self.result = build_trainer(self.job, self.layout).fit()
-        except Exception as error:  # shown by outcome(), in the driver's thread
-            self.error = error
-
-    def outcome(self) -> str:
-        """`finished` or `stopped`; raises RunFailed with the trainers' own words in one line."""
-        if self.error is None:
-            status: str = self.result.return_value["status"]
-            return status
-        causes = getattr(self.error, "worker_failures", {}).values()
-        cause = str(next(iter(causes), self.error)).strip().splitlines()
-        log.debug("training failed", exc_info=self.error)
-        raise RunFailed(f"the trainers failed: {cause[-1] if cause else type(self.error).__name__}")
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """SIGTERM and SIGINT set an event; a second one ends the process as usual."""
-    stopping = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopping
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        if stopping.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        stopping.set()
-
-    before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def final_metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The last validation, and the pictures a second of the last start's training time."""
+    final: dict[str, float] = {}
+    for row in rows:
+        final.update({k: v for k, v in row.items() if k.startswith("val/")})
+    last = [row for row in rows if row["attempt"] == rows[-1]["attempt"]]
+    seconds = sum(row["speed/seconds"] for row in last)
+    images = sum(row["speed/seconds"] * row["speed/images_per_s"] for row in last)
+    return final | ({"images_per_s": images / seconds} if seconds else {})

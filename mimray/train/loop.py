@@ -64,7 +64,12 @@ def train(job: Job) -> dict[str, Any]:
         clock = job.clock
         validate_every = clock.steps(recipe.run.validate_every)
         checkpoint_every = clock.steps(recipe.run.checkpoint_every)
-        recorder = Recorder(job, post, trainer.rank, trainer.device, start, hosts(trainer))
+        about = {
+            "hosts": hosts(trainer),
+            "device": trainer.device.type,
+            "precision": "bf16" if trainer.bf16 else "float32",
+        }
+        recorder = Recorder(job, post, trainer.rank, trainer.device, start, about)
 
         # ----- steps -------------------------------------------------------------------------------
         for position, received in batches:
@@ -96,7 +101,8 @@ def train(job: Job) -> dict[str, Any]:
                 return {"status": "stopped", "step": step}
         return {"status": "finished", "step": plan.stop}
     except RunFailed as error:
-        post.send("failed", error=str(error))
+        # of a remote task: its cause, not the trace that Ray prints around it
+        post.send("failed", error=str(getattr(error, "cause", error)).splitlines()[-1])
         raise
     except torch.OutOfMemoryError:
         memory = torch.cuda.max_memory_allocated() / 2**30

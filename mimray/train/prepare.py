@@ -14,6 +14,7 @@ from mimray.errors import UserError
 from mimray.mim.encoders import ENCODERS
 from mimray.mim.heads import HEADS
 from mimray.mim.masks import STRATEGIES
+from mimray.mim.targets import TARGETS
 from mimray.recipe import Recipe
 from mimray.settings_errors import nearest
 from mimray.train.job import Job
@@ -39,6 +40,7 @@ def check_model(recipe: Recipe) -> None:
         ("model.encoder", recipe.model.encoder, ENCODERS),
         ("mask.strategy", recipe.mask.strategy, STRATEGIES),
         ("head.kind", recipe.head.kind, HEADS),
+        ("target.kind", recipe.target.kind, TARGETS),
     ):
         if value not in known:
             raise UserError(f"{setting}={value} is not known{nearest(value, list(known))}")
@@ -79,13 +81,15 @@ def open_data(recipe: Recipe) -> Job:
         )
     if not len(val_rows):
         raise UserError(f"data.val={data.val}: holds no pictures")
-    check_pictures(train, data.train, data.max_damaged)
+    check_pictures(train, "data.train", data.train, data.max_damaged)
+    if data.val is not None:
+        check_pictures(val, "data.val", data.val, data.max_damaged)
     job = Job(recipe, RunFolder.of(recipe), train, val, excluded, val_rows)
     _ = job.clock  # durations resolve
     return job
 
 
-def check_pictures(source: Source, uri: str, limit: float) -> None:
+def check_pictures(source: Source, setting: str, uri: str, limit: float) -> None:
     """Decode a sample (all of a small set); raises UserError when too many are unreadable.
 
     For a sample the limit is widened by four standard errors, so that a set within the limit passes.
@@ -106,23 +110,25 @@ def check_pictures(source: Source, uri: str, limit: float) -> None:
     slack = 0.0 if whole else 4 * math.sqrt(limit * (1 - limit) / len(rows))
     if len(damaged) > (limit + slack) * len(rows):
         raise UserError(
-            too_many_damaged(uri, [(source.name(r), why) for r, why in damaged], len(rows), limit)
+            too_many_damaged(
+                f"{setting}={uri}", [(source.name(r), why) for r, why in damaged], len(rows), limit
+            )
         )
 
 
-def too_many_damaged(uri: str, pictures: list[tuple[str, str]], of: int, limit: float) -> str:
+def too_many_damaged(data: str, pictures: list[tuple[str, str]], of: int, limit: float) -> str:
     """The line that says which pictures could not be read."""
     shown = "; ".join(f"{name}: {why}" for name, why in pictures[:10])
     more = f"; and {len(pictures) - 10} more" if len(pictures) > 10 else ""
     return (
-        f"data.train={uri}: {len(pictures)} of {of} pictures cannot be read, more than "
+        f"{data}: {len(pictures)} of {of} pictures cannot be read, more than "
         f"data.max_damaged={limit:g} ({shown}{more})"
     )
 
 
 def check_run(job: Job) -> None:
     """The run's name is free, or taken by this very run."""
-    job.run.check_writable()
+    job.run.check_free()
     record = job.run.record()
     if record is None:
         return

@@ -35,7 +35,7 @@ class Recorder:
         rank: int,
         device: torch.device,
         start: int,
-        hosts: list[str],
+        about: dict[str, Any],
     ) -> None:
         self.job, self.post, self.rank, self.device = job, post, rank, device
         self.log_every = job.clock.steps(job.recipe.run.log_every)
@@ -47,7 +47,7 @@ class Recorder:
         self.attempt = 0
         if rank == 0:
             job.run.keep_rows_until(start)
-            begun = {"step": start, "time": time.time(), "hosts": hosts}
+            begun = {"step": start, "time": time.time(), **about}
             self.attempt = ray.get(job.mailbox.begin.remote(begun))
         self._reset()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from mimray.errors import UserError
@@ -12,7 +13,7 @@ _CPU_SHARES = (1.0, 0.5, 0.25)
 
 @dataclass(frozen=True)
 class Node:
-    """What a host offers to Ray."""
+    """What is free on a host."""
 
     name: str
     cpus: float
@@ -33,15 +34,16 @@ class Layout:
 
 
 def cluster_nodes() -> list[Node]:
-    """The living hosts of the connected cluster."""
+    """The living hosts of the connected cluster, with what nobody uses now."""
     import ray
+    from ray._private.state import available_resources_per_node
 
+    free = available_resources_per_node()
     return [
-        Node(
-            n["NodeManagerHostname"], n["Resources"].get("CPU", 0.0), n["Resources"].get("GPU", 0.0)
-        )
-        for n in ray.nodes()
-        if n["Alive"]
+        Node(node["NodeManagerHostname"], have.get("CPU", 0.0), have.get("GPU", 0.0))
+        for node in ray.nodes()
+        if node["Alive"]
+        for have in [free.get(node["NodeID"], {})]
     ]
 
 
@@ -57,16 +59,22 @@ def lay_out(speed: Speed, nodes: list[Node]) -> Layout:
             f"speed.workers={speed.workers} need a GPU each and the cluster has {gpus}; "
             f"lower speed.workers or set speed.device=cpu"
         )
-    use_gpu = speed.device != "cpu" and gpus >= speed.workers
+    if speed.device == "auto" and 0 < gpus < speed.workers:
+        raise UserError(
+            f"speed.workers={speed.workers} and the cluster has {gpus} GPUs; set "
+            f"speed.workers={gpus}, or speed.device=cpu if that is meant"
+        )
+    use_gpu = speed.device != "cpu" and gpus > 0
     shares = (speed.cpus_per_worker,) if speed.cpus_per_worker else _CPU_SHARES
     for share in shares:
         if _fits(speed.workers, share, use_gpu, speed.placement, nodes):
             return Layout(speed.workers, use_gpu, share)
     total = sum(n.cpus for n in nodes)
+    mend = "lower speed.cpus_per_worker" if speed.cpus_per_worker else "lower speed.workers"
     raise UserError(
         f"{speed.workers} trainers of {shares[-1]:g} CPU and one whole CPU free for the data do not "
-        f"fit {len(nodes)} host(s) with {total:g} CPUs: lower speed.workers, or start Ray with "
-        f"--num-cpus={int(speed.workers + 1)}"
+        f"fit {len(nodes)} host(s) with {total:g} free CPUs: {mend}, wait for others to end, or start "
+        f"Ray with more (--num-cpus={math.ceil(speed.workers * shares[-1]) + 1})"
     )
 
 

@@ -20,6 +20,8 @@ from mimray.environment import project_folder, start_folder
 from mimray.errors import UserError
 from mimray.recipe import Recipe
 
+_OURS = {".lock", "recipe.yaml", "metrics.jsonl", "checkpoints", "figures", "ray"}
+
 
 class RunFolder:
     """Reads and writes a run's files under `uri`, on any pyarrow filesystem."""
@@ -53,28 +55,60 @@ class RunFolder:
         """Write a file as a whole."""
         write_atomic(self.filesystem, self.file(name), data)
 
-    def check_writable(self) -> None:
-        """Raises UserError if nothing can be written here."""
+    def check_free(self) -> None:
+        """Raises UserError if the folder is somebody else's, or nothing can be written to it.
+
+        Leaves nothing behind.
+        """
+        if self.record() is None:
+            selector = fs.FileSelector(self.path, allow_not_found=True)
+            try:
+                found = {info.base_name for info in self.filesystem.get_file_info(selector)}
+            except OSError as error:
+                raise UserError(f"run.storage: {self.uri}: {_first_line(error)}") from None
+            if strange := sorted(found - _OURS):
+                raise UserError(
+                    f"run.name: {self.uri} is there and is no run (it holds {strange[0]}); "
+                    f"choose another run.name"
+                )
+        made = self.make()
         try:
-            self.filesystem.create_dir(self.path, recursive=True)
             self.write(".writable", b"")
             self.filesystem.delete_file(self.file(".writable"))
         except OSError as error:
-            reason = str(error).strip().splitlines()[0]
             raise UserError(
-                f"run.storage: {self.uri} cannot be written ({reason}); name another place"
+                f"run.storage: {self.uri} cannot be written ({_first_line(error)}); name another place"
             ) from None
+        finally:
+            remove_empty(made)
 
-    def remove(self) -> None:
-        """Delete the folder with all that is in it."""
-        self.filesystem.delete_dir(self.path)
+    def make(self) -> list[Path]:
+        """Create the folder; returns the local folders that were not there, the outermost first."""
+        if not self.local:
+            return []
+        path = Path(self.path)
+        missing = [p for p in (path, *path.parents) if not p.exists()][::-1]
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            remove_empty([p for p in missing if p.exists()])
+            raise UserError(
+                f"run.storage: {self.uri} cannot be written ({_first_line(error)}); name another place"
+            ) from None
+        return missing
 
     # ----- run.json -------------------------------------------------------------------------------
 
     def record(self) -> dict[str, Any] | None:
         """`run.json`, or None for a run that never started."""
-        data = self.read("run.json")
-        return None if data is None else json.loads(data)
+        try:
+            data = self.read("run.json")
+            record = None if data is None else json.loads(data)
+        except (ValueError, OSError) as error:
+            raise UserError(f"{self.uri}/run.json cannot be read: {_first_line(error)}") from None
+        if record is not None and not (isinstance(record, dict) and "recipe_digest" in record):
+            raise UserError(f"{self.uri}/run.json is not a run's record")
+        return record
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace `run.json`."""
@@ -129,6 +163,19 @@ class RunFolder:
         handle.write(str(os.getpid()))
         handle.flush()
         return handle
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove folders, given the outermost first, as far as nothing is in them."""
+    for folder in reversed(folders):
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

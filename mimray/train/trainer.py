@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from functools import partial
+from typing import Any
 
 from ray.data import ExecutionOptions
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
+from mimray.errors import RunFailed
 from mimray.train.job import Job
 from mimray.train.resources import Layout
 from mimray.train.streams import train_stream
+
+log = logging.getLogger("mimray")
 
 
 def build_trainer(job: Job, layout: Layout) -> TorchTrainer:
@@ -42,3 +48,30 @@ def build_trainer(job: Job, layout: Layout) -> TorchTrainer:
             execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False
         ),
     )
+
+
+class Fit(threading.Thread):
+    """`TorchTrainer.fit` in a thread of its own, where it leaves the signals to us."""
+
+    def __init__(self, job: Job, layout: Layout) -> None:
+        super().__init__(name="fit", daemon=True)
+        self.job, self.layout = job, layout
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        """Start the trainers and wait for them."""
+        try:
+            self.result = build_trainer(self.job, self.layout).fit()
+        except Exception as error:  # shown by outcome(), in the driver's thread
+            self.error = error
+
+    def outcome(self) -> str:
+        """`finished` or `stopped`; raises RunFailed with the trainers' own words in one line."""
+        if self.error is None:
+            status: str = self.result.return_value["status"]
+            return status
+        causes = getattr(self.error, "worker_failures", {}).values()
+        cause = str(next(iter(causes), self.error)).strip().splitlines()
+        log.debug("training failed", exc_info=self.error)
+        raise RunFailed(f"the trainers failed: {cause[-1] if cause else type(self.error).__name__}")

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mimray.errors import RunFailed
 from mimray.hashing import Purpose, key
 from mimray.mim.fills import nearest_pixel, visible_mean
 from mimray.mim.masks import draw, to_pixels
@@ -41,12 +42,13 @@ class Validation:
             yield from self.kept
             return
         kept: list[Received] = []
-        size, known = 0, self.first is not None
+        size, known = 0, bool(self.fills)
         for columns in val_stream(self.job, self.rank):
             batch = {name: torch.from_numpy(column.copy()) for name, column in columns.items()}
             received = to_device(batch, self.device)
             self.damaged += [] if known else unreadable(batch)
-            self.first = self.first or received
+            if self.first is None and received.weight.any():
+                self.first = received
             size += received.images.nbytes
             if size <= _CACHE_BYTES:
                 kept.append(received)
@@ -80,16 +82,19 @@ class Validation:
                     sums[place] += (error * received.weight).sum()
         model.train()
         values, *errors = sum_over_ranks(sums, self.ranks).tolist()
-        losses = {name: error / max(values, 1.0) for name, error in zip(names, errors, strict=True)}
+        if not values:
+            raise RunFailed("none of the validation pictures can be read (named in run.json)")
+        losses = {name: error / values for name, error in zip(names, errors, strict=True)}
         self.fills = self.fills or {name: losses[name] for name in FILLS}
         skill = 1.0 - losses["loss"] / max(self.fills["val/fill_nearest"], 1e-12)
         return {"val/loss": losses["loss"], "val/skill": skill, **self.fills}
 
     @torch.no_grad()
-    def picture(self, model: MaskedImageModel) -> bytes:
+    def picture(self, model: MaskedImageModel) -> bytes | None:
         """PNG of this rank's first validation pictures, after a `run`: `reconstruction_grid`."""
         received = self.first
-        assert received is not None, "run() comes first"
+        if received is None:  # this rank's share holds nothing readable
+            return None
         first = received.weight.nonzero().flatten()[:_PICTURES]
         share = Received(received.images[first], received.rows[first], received.weight[first])
         model.eval()

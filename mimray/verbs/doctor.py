@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 
 from mimray.errors import UserError
 from mimray.recipe import Recipe, load_recipe
@@ -72,9 +73,16 @@ def _storage(recipe: Recipe) -> str:
     from mimray.train.run_folder import RunFolder
 
     run = RunFolder.of(recipe)
-    run.check_writable()
-    free = f", {shutil.disk_usage(run.path).free / 2**30:.0f} GiB free" if run.local else ""
+    run.check_free()
+    free = (
+        f", {shutil.disk_usage(_existing(run.path)).free / 2**30:.0f} GiB free" if run.local else ""
+    )
     return f"{run.uri} can be written{free}"
+
+
+def _existing(path: str) -> Path:
+    """The nearest folder above that is there."""
+    return next(p for p in (Path(path), *Path(path).parents) if p.exists())
 
 
 def _machine(recipe: Recipe) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from mimray.recipe import load_recipe
@@ -16,7 +15,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console()
     from mimray.report.curves import loss_curve
     from mimray.train.launch import pretrain
-    from mimray.train.run_folder import RunFolder
+    from mimray.train.run_folder import RunFolder, to_json
 
     try:
         record, already = pretrain(recipe, console, loss_curve)
@@ -24,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.clear()
     result = summary(RunFolder.of(recipe).uri, record)
     if arguments.json:
-        print(json.dumps(result), flush=True)
+        print(to_json(result), flush=True)
     else:
         _print_table(result, record, already, recipe.run.tracking)
     return 0
@@ -41,7 +40,7 @@ def summary(run_dir: str, record: dict[str, Any]) -> dict[str, Any]:
         "fill_visible_mean": final.get("val/fill_visible_mean"),
         "fill_nearest": final.get("val/fill_nearest"),
         "skill": final.get("val/skill"),
-        "checkpoint": f"{run_dir}/{record['checkpoint']}",
+        "checkpoint": f"{run_dir}/{record['checkpoint']}" if record["checkpoint"] else None,
     }
 
 
@@ -57,26 +56,26 @@ def _print_table(
             f"The run {record['name']} is finished. Another one: run.seed=1, or any other setting, "
             f"or run.name=NAME."
         )
-    table = Table(
-        title=record["name"], title_justify="left", show_header=False, box=None, pad_edge=False
-    )
-    better = 1 - result["val_loss"] / result["fill_visible_mean"]
+    table = Table(title=record["name"], title_justify="left", show_header=False, box=None)
+    loss, mean = result["val_loss"], result["fill_visible_mean"]
+    better = None if loss is None or not mean else 1 - loss / mean
     for name, value in (
         ("steps", f"{result['steps']}"),
-        ("pictures a second", f"{result['images_per_s']:.0f}"),
-        ("validation loss", f"{result['val_loss']:.4f}   (L1 on hidden pixels)"),
+        ("pictures a second", shown(result["images_per_s"], ".0f")),
+        ("validation loss", f"{shown(loss, '.4f')}   L1 on hidden pixels"),
         (
             "  mean of visible",
-            f"{result['fill_visible_mean']:.4f}   ({better:.0%} better than this fill)",
+            f"{shown(mean, '.4f')}   {shown(better, '.0%')} better than this fill",
         ),
         (
             "  nearest visible",
-            f"{result['fill_nearest']:.4f}   (skill {result['skill']:+.3f} against this one)",
+            f"{shown(result['fill_nearest'], '.4f')}   skill {shown(result['skill'], '+.3f')} "
+            f"against this fill",
         ),
-        ("pictures", f"{result['run_dir']}/figures/reconstruction.png"),
+        ("reconstructions", f"{result['run_dir']}/figures/reconstruction.png"),
         ("loss curve", f"{result['run_dir']}/figures/loss.png"),
         ("checkpoint", result["checkpoint"]),
-        ("compare runs", "mimray ui" if tracking is None else f"mimray ui --uri {tracking}"),
+        ("compare runs", where_to_compare(tracking)),
     ):
         table.add_row(name, value)
     if record["damaged"]:
@@ -84,3 +83,17 @@ def _print_table(
             "left out", f"{len(record['damaged'])} unreadable pictures, named in run.json"
         )
     screen.print(table)
+
+
+def shown(value: float | None, form: str) -> str:
+    """A figure, or a dash where the run has none."""
+    return "-" if value is None else format(value, form)
+
+
+def where_to_compare(tracking: str | None) -> str:
+    """How one gets to MLflow's pages."""
+    if tracking is None:
+        return "mimray ui"
+    if tracking == "off":
+        return "mimray runs ls"
+    return f"mimray ui --uri {tracking}" if tracking.startswith("sqlite:") else tracking

@@ -46,6 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
 def find_runs(storage: str) -> list[dict[str, Any]]:
     """The records of all runs under a storage URI, by name."""
     filesystem, path = resolve(storage)
-    folders = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    try:
+        folders = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    except OSError as error:
+        raise UserError(f"--storage {storage}: {str(error).splitlines()[0]}") from None
     found = (RunFolder(f"{storage}/{f.base_name}").record() for f in folders if not f.is_file)
     return sorted((r for r in found if r is not None), key=lambda r: str(r["name"]))

@@ -127,6 +127,13 @@ def test_picture_folders_of_splits_are_told_apart(tmp_path, split, count):
     assert len(open_source(str(tmp_path), split)) == count
 
 
+def test_a_picture_may_be_called_anything(tmp_path):
+    for name in ("a.jpg", "test_shot.jpg", "train-0.jpg", "test/b.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert len(open_source(str(tmp_path), "train")) == 4
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_files_whose_names_say_nothing_are_all_taken(tmp_path, split):
     for name in ("0000.parquet", "0001.parquet"):

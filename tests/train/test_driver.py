@@ -22,7 +22,8 @@ pytestmark = pytest.mark.unit
 @pytest.fixture
 def run(tmp_path) -> RunFolder:
     folder = RunFolder(str(tmp_path / "run"))
-    folder.check_writable()
+    folder.check_free()
+    folder.make()
     return folder
 
 
@@ -45,6 +46,19 @@ class TestRunFolder:
             run.lock()
         first.close()
         run.lock().close()
+
+    def test_looking_leaves_nothing_and_somebody_elses_folder_is_refused(self, tmp_path):
+        RunFolder(str(tmp_path / "a" / "b")).check_free()
+        assert list(tmp_path.iterdir()) == []
+        (tmp_path / "photos").mkdir()
+        (tmp_path / "photos" / "mine.jpg").touch()
+        with pytest.raises(UserError, match=r"is no run \(it holds mine.jpg\)"):
+            RunFolder(str(tmp_path / "photos")).check_free()
+
+    def test_a_torn_record_is_one_line(self, run):
+        run.write("run.json", b'{"status": ')
+        with pytest.raises(UserError, match=r"run.json cannot be read"):
+            run.record()
 
 
 class TestCheckpoint:
@@ -97,6 +111,13 @@ class TestCheckpoint:
         assert checkpoint.newest(run) == 1
         assert "step-00000002 is not complete" in caplog.text
 
+    def test_a_torn_one_of_a_later_step_does_not_cost_the_one_just_saved(self, run, parts):
+        checkpoint.save(run, 10, *parts, {}, keep=1)
+        run.filesystem.create_dir(run.file("checkpoints/step-00000020"))
+        checkpoint.save(run, 14, *parts, {}, keep=1)
+        assert checkpoint.newest(run) == 14
+        assert not run.read("checkpoints/step-00000010/manifest.json")
+
     def test_none_is_none(self, run):
         assert checkpoint.newest(run) is None
 
@@ -115,7 +136,10 @@ class TestLayout:
 
     def test_gpus_are_used_when_there_are_enough(self):
         assert lay_out(Speed(workers=2), [Node("a", 8, 2)]).use_gpu
-        assert not lay_out(Speed(workers=3), [Node("a", 8, 2)]).use_gpu
+        assert not lay_out(Speed(workers=3), [Node("a", 8, 0)]).use_gpu
+        assert not lay_out(Speed(workers=3, device="cpu"), [Node("a", 8, 2)]).use_gpu
+        with pytest.raises(UserError, match=r"set speed.workers=2, or speed.device=cpu"):
+            lay_out(Speed(workers=3), [Node("a", 8, 2)])
         with pytest.raises(UserError, match="the cluster has 2"):
             lay_out(Speed(workers=3, device="gpu"), [Node("a", 8, 2)])
 
@@ -170,6 +194,35 @@ class TestTracker:
         assert run.data.tags["mimray.not_finite"] == "1"
         assert run.info.status == "FINISHED"
 
+    def test_a_store_with_a_relative_path_and_one_that_was_deleted(self, tmp_path, monkeypatch):
+        from mlflow import MlflowClient
+
+        monkeypatch.chdir(tmp_path)
+        for known in (None, "0123456789abcdef0123456789abcdef"):
+            tracker = Tracker("sqlite:///m.db", "e", "r", {"a": "1"}, {}, "", run_id=known)
+            tracker.rows([self.row(1, **{"train/loss": 1.0})])
+            assert tracker.finish("FINISHED")
+            run = MlflowClient(f"sqlite:///{tmp_path}/m.db").get_run(tracker.run_id)
+            assert run.data.params == {"a": "1"}
+            assert run.data.metrics == {"train/loss": 1.0}
+
+    def test_what_cannot_be_uploaded_is_given_up_and_makes_no_second_run(
+        self, tmp_path, monkeypatch
+    ):
+        from mlflow import MlflowClient
+
+        monkeypatch.setattr("mimray.tracking._RETRY_SECONDS", 0.05)
+        uri = f"sqlite:///{tmp_path}/m.db"
+        (tmp_path / "file").touch()
+        client = MlflowClient(uri)
+        experiment = client.create_experiment("e", (tmp_path / "file" / "under").as_uri())
+        tracker = Tracker(uri, "e", "r", {"a": "1"}, {}, "text")
+        tracker.figure("loss.png", b"x")
+        tracker.rows([self.row(1, **{"train/loss": 1.0})])
+        assert tracker.finish("FINISHED")
+        (run,) = client.search_runs([experiment])
+        assert run.data.metrics == {"train/loss": 1.0}
+
     def test_a_dead_server_keeps_nobody_waiting(self, monkeypatch):
         monkeypatch.setattr("mimray.tracking._LAST_WORDS_SECONDS", 1.0)
         tracker = Tracker("http://127.0.0.1:9", "e", "r", {}, {}, "")
@@ -203,7 +256,10 @@ class TestSweep:
         assert {c.outcome()["status"] for c in cells} == {"waiting"}
         done = cells[0]
         RunFolder.of(done.recipe).write(
-            "run.json", json.dumps({"status": "finished", "final": {"val/skill": 0.1}}).encode()
+            "run.json",
+            json.dumps(
+                {"status": "finished", "recipe_digest": "x", "final": {"val/skill": 0.1}}
+            ).encode(),
         )
         assert done.outcome()["val/skill"] == 0.1
 
@@ -219,6 +275,22 @@ class TestSweep:
         from mimray.study.grid import load_sweep
 
         assert len(load_sweep("tuning/mask_grid.yaml", [])[1]) == 9
+
+
+def test_a_diverged_run_can_be_printed(capsys):
+    from mimray.train.launch import final_metrics
+    from mimray.verbs.pretrain import _print_table, summary
+
+    rows = [{"attempt": 0, "val/loss": None, "speed/seconds": 1.0, "speed/images_per_s": 3.0}]
+    record = {
+        "name": "r",
+        "steps": 1,
+        "checkpoint": None,
+        "damaged": [],
+        "final": final_metrics(rows),
+    }
+    _print_table(summary("/runs/r", record), record, False, "off")
+    assert "validation loss" in capsys.readouterr().out
 
 
 def test_other_training_pictures_drop_the_recipes_validation_pictures():

@@ -21,7 +21,7 @@ def refused(tmp_path, capsys):
         assert out == ""
         (line,) = err.strip().splitlines()
         assert line.startswith("mimray: ")
-        assert not list(storage.rglob("run.json"))
+        assert not storage.exists()
         return line
 
     return run
@@ -40,6 +40,7 @@ def refused(tmp_path, capsys):
         ("model.encoder=swin_nanno", "did you mean swin_nano"),
         ("model.image_size=88", "mask.unit=16 does not divide model.image_size=88"),
         ("head.kind=linnear", "did you mean linear"),
+        ("target.kind=pixel", "did you mean pixels"),
         ("schedule.length=100", "write it like 100ep"),
         ("schedule.length=10%", "cannot be a share of itself"),
         ("data.train=/no/such/place", "/no/such/place: no such file or folder"),
@@ -100,6 +101,20 @@ def test_too_many_damaged_pictures(refused, tmp_path):
     line = refused(f"data.train={tmp_path}/bad")
     assert "4 of 64 pictures cannot be read" in line
     assert "broken 0.jpg: damaged" in line
+
+
+def test_validation_pictures_are_looked_at_too(refused, tmp_path):
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "a.jpg").write_bytes(b"no picture")
+    assert f"data.val={tmp_path}/val: 1 of 1 pictures" in refused(f"data.val={tmp_path}/val")
+
+
+def test_somebody_elses_folder_is_left_alone(refused, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").touch()
+    line = refused(f"run.storage={tmp_path}", "run.name=mine")
+    assert "is there and is no run (it holds photo.jpg)" in line
+    assert (tmp_path / "mine" / "photo.jpg").exists()
 
 
 def test_the_hard_pictures(refused, shared):

@@ -71,14 +71,17 @@ def open_source(uri: str, split: str = "train") -> Source:
             f"{uri}: neither Parquet files nor pictures ({', '.join(EXTENSIONS)}) among its "
             f"{len(files)} files ({kinds})"
         )
-    return FolderSource(uri, filesystem, base, _of_split(pictures, base, split))
+    split_folders = all(_split_folder(f.path[len(base) :].lstrip("/")) for f in pictures)
+    return FolderSource(
+        uri, filesystem, base, _of_split(pictures, base, split) if split_folders else pictures
+    )
 
 
 def _of_split(files: list[FileInfo], base: str, split: str) -> list[FileInfo]:
     """The files of one split, where names tell splits apart; all files where they do not.
 
-    Told by the first folder (`train/...`, as in ImageNet) or else by the file's own name
-    (`train-00000-of-00004.parquet`).
+    Told by the first folder (`train/...`, as in ImageNet) or else, for Parquet, by the file's own
+    name (`train-00000-of-00004.parquet`); a picture may be called anything.
     """
     splits = [_split_name(f.path[len(base) :].lstrip("/")) for f in files]
     if not any(splits):
@@ -91,9 +94,13 @@ def _of_split(files: list[FileInfo], base: str, split: str) -> list[FileInfo]:
     raise UserError(f"{base}: no {split} split in it (found: {found}); name the files themselves")
 
 
-def _split_name(path: str) -> str | None:
-    """`train`, `val`, `validation` or `test` if a relative path begins with it."""
-    match = re.match(r"(train|val|validation|test)(?=[-_./])", path) or re.match(
-        r"(train|val|validation|test)(?=[-_.])", path.rsplit("/", 1)[-1]
-    )
+def _split_folder(path: str) -> str | None:
+    """The split that a relative path's first folder names."""
+    match = re.match(r"(train|val|validation|test)(?=[-_./][^/]*/|/)", path)
     return match[1] if match else None
+
+
+def _split_name(path: str) -> str | None:
+    """The split that a relative path names, by its first folder or else by its file name."""
+    own = re.match(r"(train|val|validation|test)(?=[-_.])", path.rsplit("/", 1)[-1])
+    return _split_folder(path) or (own[1] if own else None)

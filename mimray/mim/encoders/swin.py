@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
@@ -42,10 +44,16 @@ class SwinEncoder(SwinTransformer):
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
     def forward(self, images: Tensor, hidden: Tensor) -> Tensor:  # type: ignore[override]
-        tokens = self.patch_embed(images)  # (B, rows, columns, embed)
-        tokens = torch.where(hidden[..., None], self.mask_token.to(tokens.dtype), tokens)
-        features = self.norm(self.layers(tokens))
-        return features.permute(0, 3, 1, 2)
+        return encode(self, images, hidden)
+
+
+def encode(encoder: nn.Module, images: Tensor, hidden: Tensor) -> Tensor:
+    """Features of a Swin of either version: (B, 3, H, W), (B, h, w) -> (B, C, H/32, W/32)."""
+    swin: Any = encoder
+    tokens = swin.patch_embed(images)  # (B, rows, columns, embed)
+    tokens = torch.where(hidden[..., None], swin.mask_token.to(tokens.dtype), tokens)
+    features: Tensor = swin.norm(swin.layers(tokens))
+    return features.permute(0, 3, 1, 2)
 
 
 def swin(**sizes: object) -> nn.Module:

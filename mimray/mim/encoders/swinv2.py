@@ -6,6 +6,8 @@ import torch
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 
+from mimray.mim.encoders.swin import encode
+
 
 class SwinV2Encoder(SwinTransformerV2):
     """Satisfies `Encoder`. Source: Swin-Transformer `models/simmim.py`, SwinTransformerV2ForSimMIM.
@@ -42,10 +44,7 @@ class SwinV2Encoder(SwinTransformerV2):
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
     def forward(self, images: Tensor, hidden: Tensor) -> Tensor:  # type: ignore[override]
-        tokens = self.patch_embed(images)  # (B, rows, columns, embed)
-        tokens = torch.where(hidden[..., None], self.mask_token.to(tokens.dtype), tokens)
-        features = self.norm(self.layers(tokens))
-        return features.permute(0, 3, 1, 2)
+        return encode(self, images, hidden)
 
 
 def swinv2(**sizes: object) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
@@ -24,7 +25,11 @@ class Target(Protocol):
         ...
 
 
-TARGETS = {"pixels": Pixels, "windowed": WindowedPixels}
+TARGETS: dict[str, Callable[[int], Target]] = {
+    "pixels": lambda window: Pixels(),
+    "windowed": WindowedPixels,
+}
+"""Each is built with `target.window`, pixels, which it may not need."""
 
 
 def build_target(kind: str, window: int) -> Target:
@@ -34,4 +39,4 @@ def build_target(kind: str, window: int) -> Target:
     """
     if kind not in TARGETS:
         raise ValueError(f"unknown target {kind!r}; known: {', '.join(TARGETS)}")
-    return WindowedPixels(window) if kind == "windowed" else Pixels()
+    return TARGETS[kind](window)
