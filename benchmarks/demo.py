@@ -34,9 +34,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--folder", help="run there and keep it, to look at the pictures")
     arguments = parser.parse_args()
     mimray = [sys.executable, "-m", "mimray.cli"]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.folder or scratch
         helps = statistics.median(timed([*mimray, "--help"], folder)[0] for _ in range(5))
         seconds, out = timed([*mimray, "demo", "--json"], folder)
         result = json.loads(out)
