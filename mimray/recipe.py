@@ -248,6 +248,8 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     """
     known = builtin_recipes()
     file = known.get(str(path), Path(path))
+    if "=" in str(path):
+        raise UserError(f"the recipe comes first, then settings: demo {path}")
     if not file.is_file():
         raise UserError(f"no recipe {str(path)!r}: a YAML file, or one of {', '.join(known)}")
     try:

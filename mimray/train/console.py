@@ -60,7 +60,7 @@ class Console:
             f"lr {row['train/lr']:.2e}",
             f"{row['speed/images_per_s']:.0f} images/s",
             f"{duration(left)} left" if left is not None else "... left",
-            f"{row['speed/peak_memory_gib']:.1f} GiB",
+            f"peak {row['speed/peak_memory_gib']:.1f} GiB",
         ]
         if "val/loss" in row:
             parts.append(f"val {row['val/loss']:.4f} skill {row['val/skill']:+.3f}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import statistics
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -276,11 +277,9 @@ class Driver:
 
 
 def final_metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The last validation, and the pictures a second of the last start's training time."""
+    """The last validation, and the median of the last start's pictures a second."""
     final: dict[str, float] = {}
     for row in rows:
         final.update({k: v for k, v in row.items() if k.startswith("val/")})
-    last = [row for row in rows if row["attempt"] == rows[-1]["attempt"]]
-    seconds = sum(row["speed/seconds"] for row in last)
-    images = sum(row["speed/seconds"] * row["speed/images_per_s"] for row in last)
-    return final | ({"images_per_s": images / seconds} if seconds else {})
+    rates = [row["speed/images_per_s"] for row in rows if row["attempt"] == rows[-1]["attempt"]]
+    return final | ({"images_per_s": statistics.median(rates)} if rates else {})

@@ -65,7 +65,7 @@ def _print_table(
         ("validation loss", f"{shown(loss, '.4f')}   L1 on hidden pixels"),
         (
             "  mean of visible",
-            f"{shown(mean, '.4f')}   {shown(better, '.0%')} better than this fill",
+            f"{shown(mean, '.4f')}   {versus(better)}",
         ),
         (
             "  nearest visible",
@@ -97,3 +97,10 @@ def where_to_compare(tracking: str | None) -> str:
     if tracking == "off":
         return "mimray runs ls"
     return f"mimray ui --uri {tracking}" if tracking.startswith("sqlite:") else tracking
+
+
+def versus(better: float | None) -> str:
+    """How a loss stands against a fill, as people say it."""
+    if better is None:
+        return "-"
+    return f"{abs(better):.0%} {'better' if better >= 0 else 'worse'} than this fill"
