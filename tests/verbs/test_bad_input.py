@@ -60,6 +60,10 @@ def test_an_unknown_recipe(refused):
     assert "demo" in line
 
 
+def test_a_forgotten_recipe(refused):
+    assert "the recipe comes first" in refused(recipe="data.train=/photos")
+
+
 def test_an_empty_folder(refused, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "holds no files" in refused(f"data.train={tmp_path}/empty")
