@@ -23,7 +23,7 @@ def _own_network() -> bool:
 
 
 # Loopback, and a cable that leads nowhere and counts what is sent. The name server is a process that
-# writes down who is asked for, and knows nobody.
+# writes down who is asked for, and knows nobody. Kernels without IPv6 lack the switch: nothing to do.
 _NETWORK = """
 set -e
 ip link set lo up
