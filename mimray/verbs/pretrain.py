@@ -57,6 +57,8 @@ def _print_table(
             f"or run.name=NAME."
         )
     table = Table(title=record["name"], title_justify="left", show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a path that is cut short cannot be copied
     loss, mean = result["val_loss"], result["fill_visible_mean"]
     better = None if loss is None or not mean else 1 - loss / mean
     for name, value in (
