@@ -10,7 +10,10 @@ from typing import TypedDict
 
 
 class Figure(TypedDict):
-    """`ratio` is better when larger and shall reach `target`; `ours` and `theirs` are in `unit`."""
+    """`ratio` is better when larger and shall reach `target` (0: none is asked).
+
+    `ours` and `theirs` are in `unit`.
+    """
 
     ratio: float
     target: float
@@ -19,12 +22,13 @@ class Figure(TypedDict):
     unit: str
 
 
-def report(name: str, figures: dict[str, Figure], as_json: bool) -> None:
-    """Print the figures; the one nearest to failing stands at the top."""
-    nearest = min(figures.values(), key=lambda f: f["ratio"] / f["target"])
+def report(name: str, figures: dict[str, Figure], as_json: bool, **more: object) -> None:
+    """Print the figures, the one nearest to failing at the top, and what else is worth knowing."""
+    asked = [f for f in figures.values() if f["target"]]
+    nearest = min(asked, key=lambda f: f["ratio"] / f["target"])
     if as_json:
         top = {"ratio": nearest["ratio"], "target": nearest["target"]}
-        print(json.dumps({"name": name, "machine": machine(), "figures": figures, **top}))
+        print(json.dumps({"name": name, "machine": machine(), "figures": figures, **top, **more}))
         return
     print(f"{name} on {machine()}")
     for label, f in figures.items():
@@ -32,6 +36,8 @@ def report(name: str, figures: dict[str, Figure], as_json: bool) -> None:
             f"  {label:<28}{f['ratio']:8.3f} (target {f['target']:g})"
             f"   ours {f['ours']:.4g}, theirs {f['theirs']:.4g} {f['unit']}"
         )
+    for label, value in more.items():
+        print(f"  {label}: {value}")
 
 
 def machine() -> str:

@@ -30,6 +30,9 @@ class Purpose(IntEnum):
     DROP_PATH = 4
     HOLD_OUT = 5
     VALIDATION_MASK = 6
+    AUGMENT = 7
+    SPARE = 8
+    SUBSET = 9
 
 
 def _shift_right(x: Any, bits: int) -> Any:

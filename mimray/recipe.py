@@ -98,6 +98,11 @@ class Data(Section):
     val_seed: Seed = 0
     """Which pictures are held out, and every validation mask; not tied to `run.seed`, so that
     runs with different seeds compare."""
+    subset: str | None = None
+    """Rows to train on: a share like `10%` (seed 0; shares nest), or a manifest that `mimray data
+    subset` wrote. What is held out is so from the whole, so validation compares."""
+    upright: bool = False
+    """Apply the rotation that a camera noted (EXIF); the papers' loader does not."""
     crop_scale: Range = (0.67, 1.0)
     """Random resized crop: share of the picture's area."""
     crop_ratio: Range = (3 / 4, 4 / 3)
@@ -177,8 +182,15 @@ class Speed(Section):
     micro_batch: int | None = Field(None, ge=1)
     """Pictures in one forward pass of one worker; at most batch / workers, and 128
     when not given."""
+    loader: Literal["ray", "torch"] = "ray"
+    """Ray Data, which decodes on every CPU of the cluster, or a torch DataLoader on the trainer's
+    own host, to compare with."""
+    loader_processes: int = Field(2, ge=0)
+    """Processes of each trainer's torch DataLoader."""
     block_rows: int = Field(256, ge=1)
     """Pictures that one data task decodes."""
+    cache_gib: float = Field(2.0, ge=0.0)
+    """Row groups that a host keeps for all its data tasks; a shuffle window should fit twice."""
     prefetch: int = Field(2, ge=0)
     """Micro-batches that a worker holds ready."""
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Framing:
-    """How a picture is cut to the model's size; `random` for training, centred for validation."""
+    """How a picture is cut to the model's size; `random` for training, centred for validation.
+
+    `upright`: whether the rotation that a camera noted (EXIF) is applied first.
+    """
 
     size: int
     random: bool
@@ -15,3 +18,4 @@ class Framing:
     scale: tuple[float, float] = (1.0, 1.0)
     ratio: tuple[float, float] = (1.0, 1.0)
     flip: float = 0.0
+    upright: bool = False

@@ -8,35 +8,50 @@ import torch
 from mimray.data.crop import centre_crop, draws, random_crop, resize
 from mimray.data.decode import REASONS, Unreadable, decode
 from mimray.data.framing import Framing
-from mimray.data.plan import PADDING
+from mimray.data.plan import PADDING, Block
 from mimray.data.sources import Source
 
 
-def load_rows(
-    source: Source, rows: np.ndarray, epochs: np.ndarray, framing: Framing
-) -> dict[str, np.ndarray]:
-    """Read, decode and crop rows: `image` uint8 (n, 3, S, S), `row` int64 (n,), `reason` int8 (n,).
+def load_block(source: Source, block: Block, framing: Framing) -> dict[str, np.ndarray]:
+    """Read, decode and crop a block's rows.
 
-    Padding and pictures that cannot be read come back black, the latter with their reason; both
-    weigh nothing in the loss.
+    Returns `image` uint8 (n, S, S, 3), `row` int64 (n,), `reason` int8 (n,): why a row cannot be
+    read, `seen` int64 (n,): the row whose pixels stand there. That is the row itself, or the first of
+    its spares that can be read, cut and masked with the numbers of the row whose place it takes; or
+    -1 (black, weighs nothing) for padding and where there is no readable spare.
     """
     torch.set_num_threads(1)  # a data task is given one CPU
-    images = np.zeros((len(rows), 3, framing.size, framing.size), dtype=np.uint8)
-    reasons = np.zeros(len(rows), dtype=np.int8)
+    rows, count = block.rows, len(block.rows)
+    images = np.zeros((count, framing.size, framing.size, 3), dtype=np.uint8)
+    reasons = np.zeros(count, dtype=np.int8)
+    seen = np.full(count, PADDING, dtype=np.int64)
+    numbers = draws(framing.seed, rows, block.epochs) if framing.random else None
     real = np.flatnonzero(rows != PADDING)
-    numbers = draws(framing.seed, rows, epochs) if framing.random else None
-    for place, data in zip(real, source.read(rows[real]), strict=True):
+
+    def put(place: int, row: int, data: bytes) -> int:
+        """Decode into a place; 0, or why that cannot be done."""
         try:
             picture = decode(data)
         except Unreadable as error:
-            reasons[place] = REASONS.index(error.reason)
-            continue
-        height, width, _ = picture.shape
-        if numbers is None:
-            crop = centre_crop(height, width)
-        else:
-            crop = random_crop(
-                height, width, framing.scale, framing.ratio, framing.flip, numbers[place]
-            )
-        images[place] = resize(picture, crop, framing.size).numpy()
-    return {"image": images, "row": rows, "reason": reasons}
+            return REASONS.index(error.reason)
+        images[place] = _cut(picture, framing, None if numbers is None else numbers[place])
+        seen[place] = row
+        return 0
+
+    for place, data in zip(real.tolist(), source.read(rows[real]), strict=True):
+        reasons[place] = put(place, int(rows[place]), data)
+    for place in np.flatnonzero(reasons).tolist():
+        for spare in block.spares[place]:
+            if put(place, int(spare), source.read(np.array([spare]))[0]) == 0:
+                break
+    return {"image": images, "row": rows, "reason": reasons, "seen": seen}
+
+
+def _cut(picture: np.ndarray, framing: Framing, numbers: np.ndarray | None) -> np.ndarray:
+    """Crop and resize: uint8 (size, size, 3). `numbers`: one row of `draws`, or None for the centre."""
+    height, width, _ = picture.shape
+    if numbers is None:
+        crop = centre_crop(height, width)
+    else:
+        crop = random_crop(height, width, framing.scale, framing.ratio, framing.flip, numbers)
+    return resize(picture, crop, framing.size).permute(1, 2, 0).numpy()

@@ -1,22 +1,44 @@
 """The plan: which rows each rank gets, round by round, from a position to the end of a run.
 
 A position is the number of global batches consumed. The batch at a position is a slice of the
-order; it is cut into micro-batches that are dealt to the ranks in turn. What is missing to fill the
-last ones is padded with row -1, which weighs nothing. So the batch is the same set of pictures for
-every number of workers, dividing or not.
+order. It is dealt to the ranks by row, so that each rank reads few row groups, and each rank's share
+is cut into micro-batches in the order's own (mixed) sequence; what is missing to fill the last is
+padded with row -1, which weighs nothing. So the batch is the same set of pictures for every number
+of workers, dividing or not.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mimray.data.order import Order
-
 PADDING = -1
+
+
+class Block(NamedTuple):
+    """What one data task reads: `rows` int64 (n,), the `epochs` of each, `spares` int64 (n, k)."""
+
+    rows: np.ndarray
+    epochs: np.ndarray
+    spares: np.ndarray
+
+
+class Rows(Protocol):
+    """Where a plan takes its rows from: `mimray.data.order.Order`, or `FixedRows`."""
+
+    def __len__(self) -> int: ...
+
+    def slice(self, epoch: int, start: int, stop: int) -> np.ndarray:
+        """Rows at places start .. stop - 1 of an epoch: int64."""
+        ...
+
+    def spares(self, epoch: int, start: int, stop: int) -> np.ndarray:
+        """What may take their places: int64 (n, k)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,16 +46,17 @@ class Plan:
     """Positions `start` to `stop` of a run over `order`, for `workers` ranks.
 
     `batch`: pictures a position; `micro`: pictures a forward pass; `block_rows`: about how many
-    pictures one data task decodes.
+    pictures one data task decodes; `segment_blocks`: blocks that Ray keeps books of at a time.
     """
 
-    order: Order
+    order: Rows
     batch: int
     micro: int
     workers: int
     start: int
     stop: int
     block_rows: int
+    segment_blocks: int = 2048
 
     @property
     def steps_per_epoch(self) -> int:
@@ -43,7 +66,7 @@ class Plan:
     @property
     def rounds(self) -> int:
         """Micro-batches that each rank gets a position."""
-        return math.ceil(self.batch / (self.micro * self.workers))
+        return math.ceil(math.ceil(self.batch / self.workers) / self.micro)
 
     @property
     def block_rounds(self) -> int:
@@ -55,32 +78,71 @@ class Plan:
         """Blocks of each rank; the last is padded, for blocks must be of equal size."""
         return math.ceil((self.stop - self.start) * self.rounds / self.block_rounds)
 
+    def in_blocks_of(self, rows: int) -> Plan:
+        """The same plan in blocks of another size."""
+        return replace(self, block_rows=rows)
+
     def epoch(self, position: int) -> int:
         """The epoch that a position lies in."""
         return position // self.steps_per_epoch
 
     def rows(self, position: int) -> np.ndarray:
         """All rows of the global batch at a position: int64 (batch,)."""
+        return self.order.slice(*self._places(position))
+
+    def _places(self, position: int) -> tuple[int, int, int]:
         place = position % self.steps_per_epoch * self.batch
-        return self.order.slice(self.epoch(position), place, place + self.batch)
+        return self.epoch(position), place, place + self.batch
+
+    def _deal(self, rows: np.ndarray) -> np.ndarray:
+        """Each rank's share of a batch, as places in it: int64 (workers, rounds, micro), -1 padded."""
+        by_row = np.argsort(rows, kind="stable")
+        shares = np.full((self.workers, self.rounds * self.micro), PADDING, dtype=np.int64)
+        for rank in range(self.workers):
+            begin, end = (len(rows) * r // self.workers for r in (rank, rank + 1))
+            shares[rank, : end - begin] = np.sort(by_row[begin:end])
+        return shares.reshape(self.workers, self.rounds, self.micro)
 
     def micro_batches(self, position: int, rank: int) -> np.ndarray:
         """Rows of one rank at a position: int64 (rounds, micro), padded with -1."""
-        padded = np.full(self.rounds * self.workers * self.micro, PADDING, dtype=np.int64)
-        padded[: self.batch] = self.rows(position)
-        return padded.reshape(self.rounds, self.workers, self.micro)[:, rank]
+        rows = self.rows(position)
+        return np.append(rows, PADDING)[self._deal(rows)[rank]]
 
-    def block(self, number: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of one block and the epoch of each: int64 (block_rounds * micro,) both."""
-        rows = np.full((self.block_rounds, self.micro), PADDING, dtype=np.int64)
-        epochs = np.zeros_like(rows)
-        for k in range(self.block_rounds):
-            step, round_ = divmod(number * self.block_rounds + k, self.rounds)
-            position = self.start + step
-            if position < self.stop:
-                rows[k] = self.micro_batches(position, rank)[round_]
-                epochs[k] = self.epoch(position)
-        return rows.ravel(), epochs.ravel()
+    def block_of_all(self, number: int) -> list[Block]:
+        """Block `number` of every rank."""
+        first = number * self.block_rounds
+        last = min(first + self.block_rounds, (self.stop - self.start) * self.rounds) - 1
+        steps = range(first // self.rounds, last // self.rounds + 1)
+        parts = [self._position(self.start + step) for step in steps]
+        skip = first - steps[0] * self.rounds
+        columns = [
+            np.concatenate(c, axis=1)[:, skip : skip + self.block_rounds]
+            for c in zip(*parts, strict=True)
+        ]
+        missing = self.block_rounds - columns[0].shape[1]
+        if missing:
+            columns = [
+                np.pad(c, [(0, 0), (0, missing), *[(0, 0)] * (c.ndim - 2)], constant_values=PADDING)
+                for c in columns
+            ]
+        count = self.block_rounds * self.micro
+        return [
+            Block(*(c[rank].reshape(count, *c.shape[3:]) for c in columns))
+            for rank in range(self.workers)
+        ]
+
+    def _position(self, position: int) -> Block:
+        """The batch at a position, dealt: arrays of shape (workers, rounds, micro, ...)."""
+        epoch, start, stop = self._places(position)
+        rows = self.order.slice(epoch, start, stop)
+        shares = self._deal(rows)
+        spares = self.order.spares(epoch, start, stop)
+        none = np.full((1, spares.shape[1]), PADDING)
+        return Block(
+            np.append(rows, PADDING)[shares],
+            np.full_like(shares, epoch),
+            np.concatenate([spares, none])[shares],
+        )
 
 
 @dataclass(frozen=True)
@@ -98,10 +160,13 @@ class FixedRows:
         part = self.rows[start:stop]
         return np.concatenate([part, np.full(stop - start - len(part), PADDING, dtype=np.int64)])
 
+    def spares(self, epoch: int, start: int, stop: int) -> np.ndarray:
+        """None: a validation picture that cannot be read is left out."""
+        return np.zeros((stop - start, 0), dtype=np.int64)
+
 
 def validation_plan(rows: np.ndarray, micro: int, workers: int, block_rows: int) -> Plan:
     """A plan that goes once over fixed rows, each rank a share."""
     batch = micro * workers
     order = FixedRows(rows, batch)
-    stop = len(order) // batch
-    return Plan(order, batch, micro, workers, 0, stop, block_rows)  # type: ignore[arg-type]
+    return Plan(order, batch, micro, workers, 0, len(order) // batch, block_rows)

@@ -8,7 +8,8 @@ later Ray dealt otherwise, the run would stop and not train on something else in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import ray.data
 from ray.data import DataContext, Dataset
@@ -16,10 +17,11 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from mimray.data.framing import Framing
-from mimray.data.plan import Plan
+from mimray.data.plan import Block, Plan
 from mimray.data.sources import Source
 
-SEGMENT_BLOCKS = 4096  # blocks an execution: bounds the tasks that Ray keeps books of at a time
+if TYPE_CHECKING:  # planning does without torch
+    from torch import Tensor
 
 
 class PlanDatasource(Datasource):
@@ -49,32 +51,26 @@ class PlanDatasource(Datasource):
         """One task a block; `parallelism` is not obeyed, for blocks are what the ranks expect."""
         segment = (data_context._execution_idx if data_context else 0) % segments(self.plan)
         return [
-            self._task(number, rank)
+            self._task(block)
             for number in segment_blocks(self.plan, segment)
-            for rank in range(self.plan.workers)
+            for block in self.plan.block_of_all(number)
         ]
 
-    def _task(self, number: int, rank: int) -> ReadTask:
-        count = self.plan.block_rounds * self.plan.micro
-        read = _read_block(self.plan, self.source, self.framing, number, rank)
+    def _task(self, block: Block) -> ReadTask:
         metadata = BlockMetadata(
-            num_rows=count,
-            size_bytes=count * 3 * self.framing.size**2,
+            num_rows=len(block.rows),
+            size_bytes=len(block.rows) * 3 * self.framing.size**2,
             exec_stats=None,
             input_files=None,
         )
-        return ReadTask(read, metadata)
+        return ReadTask(_read(block, self.source, self.framing), metadata)
 
 
-def _read_block(
-    plan: Plan, source: ray.ObjectRef, framing: Framing, number: int, rank: int
-) -> Callable[[], list]:
-    rows, epochs = plan.block(number, rank)  # here, so that a task carries rows and not the plan
-
+def _read(block: Block, source: ray.ObjectRef, framing: Framing) -> Callable[[], list]:
     def read() -> list:
-        from mimray.data.load import load_rows  # torch, which planning does without
+        from mimray.data.load import load_block  # torch, which planning does without
 
-        batch = load_rows(_cached(source), rows, epochs, framing)
+        batch = load_block(_cached(source), block, framing)
         return [ray.data.block.BlockAccessor.batch_to_block(batch)]
 
     return read
@@ -93,14 +89,17 @@ def _cached(reference: ray.ObjectRef) -> Source:
 
 def segments(plan: Plan) -> int:
     """How many executions deliver the plan."""
-    per_rank = max(1, SEGMENT_BLOCKS // plan.workers)
-    return max(1, -(-plan.blocks // per_rank))
+    return max(1, -(-plan.blocks // _blocks_of_rank(plan)))
 
 
 def segment_blocks(plan: Plan, segment: int) -> range:
     """Numbers of the blocks, of each rank, in one segment."""
-    per_rank = max(1, SEGMENT_BLOCKS // plan.workers)
+    per_rank = _blocks_of_rank(plan)
     return range(segment * per_rank, min((segment + 1) * per_rank, plan.blocks))
+
+
+def _blocks_of_rank(plan: Plan) -> int:
+    return max(1, plan.segment_blocks // plan.workers)
 
 
 def dataset(plan: Plan, source: Source, framing: Framing) -> Dataset:
@@ -113,3 +112,15 @@ def dataset(plan: Plan, source: Source, framing: Framing) -> Dataset:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     return ray.data.read_datasource(PlanDatasource(plan, source, framing), override_num_blocks=1)
+
+
+def micro_batches(shard: Any, plan: Plan, prefetch: int, pin: bool) -> Iterator[dict[str, Tensor]]:
+    """One rank's micro-batches as they come out of its Ray Data iterator, segment after segment.
+
+    `image` uint8 (B, S, S, 3), `row` int64, `reason` int8, `seen` int64 (B,): torch tensors on the
+    host, pinned if asked.
+    """
+    for _ in range(segments(plan)):
+        yield from shard.iter_torch_batches(
+            batch_size=plan.micro, prefetch_batches=prefetch, device="cpu", pin_memory=pin
+        )

@@ -68,10 +68,10 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 
 
 def normalise(images: Tensor) -> Tensor:
-    """uint8 (B, 3, H, W) -> float32, by ImageNet's mean and standard deviation."""
+    """uint8 (B, 3, H, W) -> contiguous float32, by ImageNet's mean and standard deviation."""
     mean = torch.tensor(IMAGE_MEAN, device=images.device).view(3, 1, 1)
     std = torch.tensor(IMAGE_STD, device=images.device).view(3, 1, 1)
-    return (images.float() / 255.0 - mean) / std
+    return (images.contiguous().float() / 255.0 - mean) / std
 
 
 def denormalise(images: Tensor) -> Tensor:

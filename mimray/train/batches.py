@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from mimray.data.plan import PADDING, Plan
-from mimray.data.stream import segments
 from mimray.errors import RunFailed
 
 
 @dataclass
 class Received:
-    """One micro-batch on the device: uint8 `images` (B, 3, H, W), `rows` (B,), `weight` (B,)."""
+    """One micro-batch on the device: uint8 `images` (B, 3, H, W), `rows` (B,), `weight` (B,).
+
+    The images' memory is channels-last, as they were decoded.
+    """
 
     images: Tensor
     rows: Tensor
@@ -28,39 +30,26 @@ class Received:
 class Batches:
     """Hands out this rank's micro-batches, position by position.
 
-    `shard`: a Ray Data iterator over this rank's blocks of `plan`. `damaged`: (row, reason) of
+    `stream`: this rank's micro-batches of `plan` as columns on the host. `damaged`: (row, reason) of
     pictures that could not be read since somebody last emptied it; `waited`: seconds spent waiting.
     """
 
-    shard: object
+    stream: Iterator[dict[str, Tensor]]
     plan: Plan
     rank: int
     device: torch.device
-    prefetch: int
     damaged: list[tuple[int, int]] = field(default_factory=list)
     waited: float = 0.0
 
     def __iter__(self) -> Iterator[tuple[int, list[Received]]]:
         """Yield (position, micro-batches). Raises RunFailed when rows are not what the plan says."""
-        stream = self._stream()
         for position in range(self.plan.start, self.plan.stop):
             expected = self.plan.micro_batches(position, self.rank)
-            yield position, [self._receive(stream, rows, position) for rows in expected]
+            yield position, [self._receive(rows, position) for rows in expected]
 
-    def _stream(self) -> Iterator[dict[str, Tensor]]:
-        for _ in range(segments(self.plan)):
-            yield from self.shard.iter_torch_batches(  # type: ignore[attr-defined]
-                batch_size=self.plan.micro,
-                prefetch_batches=self.prefetch,
-                device="cpu",
-                pin_memory=self.device.type == "cuda",
-            )
-
-    def _receive(
-        self, stream: Iterator[dict[str, Tensor]], rows: np.ndarray, position: int
-    ) -> Received:
+    def _receive(self, rows: np.ndarray, position: int) -> Received:
         began = time.perf_counter()
-        batch = next(stream, None)
+        batch = next(self.stream, None)
         self.waited += time.perf_counter() - began
         if batch is None or not np.array_equal(batch["row"].numpy(), rows):
             got = "nothing" if batch is None else batch["row"][:4].tolist()
@@ -79,7 +68,8 @@ def unreadable(batch: dict[str, Tensor]) -> list[tuple[int, int]]:
 
 
 def to_device(batch: dict[str, Tensor], device: torch.device) -> Received:
-    """Move a batch, and let padding and unreadable pictures weigh nothing."""
-    weight = ((batch["row"] != PADDING) & (batch["reason"] == 0)).float()
+    """Move a batch, and let padding and what has no readable spare weigh nothing."""
+    weight = (batch["seen"] != PADDING).float()
     columns = (batch["image"], batch["row"], weight)
-    return Received(*(t.to(device, non_blocking=True) for t in columns))
+    images, rows, weight = (t.to(device, non_blocking=True) for t in columns)
+    return Received(images.permute(0, 3, 1, 2), rows, weight)

@@ -11,6 +11,7 @@ import numpy as np
 from mimray.data.framing import Framing
 from mimray.data.order import Order
 from mimray.data.plan import Plan, validation_plan
+from mimray.data.rowset import RowSet
 from mimray.data.sources import Source
 from mimray.durations import Clock
 from mimray.recipe import Recipe
@@ -21,6 +22,7 @@ from mimray.train.run_folder import RunFolder
 class Job:
     """A run, ready to start: recipe, folder, data and the mailbox to write to.
 
+    `rows`: what is trained on; `subset`: digest of the chosen subset, if there is one.
     `val_source` is `train_source` where validation pictures are held out from it.
     """
 
@@ -28,8 +30,9 @@ class Job:
     run: RunFolder
     train_source: Source
     val_source: Source
-    excluded: np.ndarray
+    rows: RowSet
     val_rows: np.ndarray
+    subset: str | None = None
     mailbox: Any = None
 
     @cached_property
@@ -37,7 +40,7 @@ class Job:
         """The order of the training rows."""
         recipe = self.recipe
         return Order(
-            self.train_source.groups, self.excluded, recipe.run.seed, recipe.data.shuffle_window
+            self.train_source.groups, self.rows, recipe.run.seed, recipe.data.shuffle_window
         )
 
     @cached_property
@@ -49,8 +52,9 @@ class Job:
 
     @property
     def data_digest(self) -> str:
-        """Of both sources; with the recipe's digest it decides what a run computes."""
-        return f"{self.train_source.digest}-{self.val_source.digest}"
+        """Of both sources and the subset; with the recipe's digest it decides what a run computes."""
+        parts = (self.train_source.digest, self.val_source.digest, self.subset)
+        return "-".join(part for part in parts if part)
 
     @property
     def micro_batch(self) -> int:
@@ -85,10 +89,16 @@ class Job:
         """Random crops and flips."""
         data, size = self.recipe.data, self.recipe.model.image_size
         return Framing(
-            size, True, self.recipe.run.seed, data.crop_scale, data.crop_ratio, data.flip
+            size,
+            True,
+            self.recipe.run.seed,
+            data.crop_scale,
+            data.crop_ratio,
+            data.flip,
+            data.upright,
         )
 
     @property
     def val_framing(self) -> Framing:
         """The centred square."""
-        return Framing(self.recipe.model.image_size, False)
+        return Framing(self.recipe.model.image_size, False, upright=self.recipe.data.upright)

@@ -61,6 +61,8 @@ def pretrain(recipe: Recipe, progress: Progress, draw: Draw) -> tuple[dict[str, 
     except SystemExit:  # Ray's own answer to SIGTERM, while it starts or ends
         raise Stopped("stopped while Ray started or ended; the same command goes on") from None
     finally:
+        if job.train_source.cache is not None:
+            job.train_source.cache.clear()
         refused = job.run.record() is None
         if lock is not None:
             if refused:

@@ -25,6 +25,7 @@ from mimray.train.batches import Batches
 from mimray.train.job import Job
 from mimray.train.mailbox import Post
 from mimray.train.recorder import Recorder
+from mimray.train.streams import rank_stream
 from mimray.train.validate import Validation
 
 
@@ -58,8 +59,9 @@ def train(job: Job) -> dict[str, Any]:
 
         # ----- data: exactly what the plan says, from there on -------------------------------------
         plan = job.plan(start)
-        shard = ray.train.get_dataset_shard("train")
-        batches = Batches(shard, plan, trainer.rank, trainer.device, recipe.speed.prefetch)
+        pin = trainer.device.type == "cuda"
+        stream = rank_stream(job, plan, trainer.rank, pin)
+        batches = Batches(stream, plan, trainer.rank, trainer.device)
         validation = Validation(job, trainer.rank, trainer.ranks, trainer.device, trainer.bf16)
         clock = job.clock
         validate_every = clock.steps(recipe.run.validate_every)

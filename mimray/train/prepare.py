@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from mimray.data.decode import Unreadable, decode
+from mimray.data.inspect import look_at, rows_to_look_at
+from mimray.data.node_cache import NodeCache
 from mimray.data.order import held_out
+from mimray.data.rowset import RowSet
 from mimray.data.sources import Source, open_source
+from mimray.data.subset import digest, select
 from mimray.errors import UserError
 from mimray.mim.encoders import ENCODERS
 from mimray.mim.heads import HEADS
@@ -64,19 +66,21 @@ def open_data(recipe: Recipe) -> Job:
     """Open training and validation pictures and hold out what is to be held out."""
     data = recipe.data
     train = open_source(data.train, "train")
+    rows = RowSet.everything(len(train)) if data.subset is None else select(data.subset, train)
+    chosen = len(rows)
     if data.val is None:
-        excluded = held_out(len(train), data.val_fraction, data.val_seed)
-        val, val_rows = train, excluded
+        gone = held_out(len(train), data.val_fraction, data.val_seed)
+        val, val_rows = train, gone.rows()
+        rows = rows.without(gone)
     else:
-        excluded = np.zeros(0, dtype=np.int64)
         val = open_source(data.val, "val")
         val_rows = np.arange(len(val))
-    left = len(train) - len(excluded)
-    if left < recipe.optim.batch:
-        held = f" ({len(excluded)} of {len(train)} are held out)" if len(excluded) else ""
-        mend = f"set optim.batch={max(1, left)} or lower" if left else "more pictures are needed"
+    if len(rows) < recipe.optim.batch:
+        held = chosen - len(rows)
+        without = f" ({held} of {chosen} are held out)" if held else ""
+        mend = f"set optim.batch={len(rows)} or lower" if len(rows) else "more pictures are needed"
         raise UserError(
-            f"data.train={data.train}: {left} photos to train on{held}, fewer than one batch "
+            f"data.train={data.train}: {len(rows)} photos to train on{without}, fewer than one batch "
             f"(optim.batch={recipe.optim.batch}); {mend}"
         )
     if not len(val_rows):
@@ -84,7 +88,10 @@ def open_data(recipe: Recipe) -> Job:
     check_pictures(train, "data.train", data.train, data.max_damaged)
     if data.val is not None:
         check_pictures(val, "data.val", data.val, data.max_damaged)
-    job = Job(recipe, RunFolder.of(recipe), train, val, excluded, val_rows)
+    cache = NodeCache(int(recipe.speed.cache_gib * 2**30)) if recipe.speed.cache_gib else None
+    train.cache = val.cache = cache
+    subset = None if data.subset is None else digest(rows)
+    job = Job(recipe, RunFolder.of(recipe), train, val, rows, val_rows, subset)
     _ = job.clock  # durations resolve
     return job
 
@@ -94,24 +101,17 @@ def check_pictures(source: Source, setting: str, uri: str, limit: float) -> None
 
     For a sample the limit is widened by four standard errors, so that a set within the limit passes.
     """
-    rows = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(np.int64))
+    rows = rows_to_look_at(source, _SAMPLE)
     whole = len(rows) == len(source)
-
-    def reason(item: tuple[int, bytes]) -> tuple[int, str] | None:
-        try:
-            decode(item[1])
-        except Unreadable as error:
-            return item[0], error.reason
-        return None
-
-    with ThreadPoolExecutor(4) as pool:
-        found = pool.map(reason, zip(rows.tolist(), source.read(rows), strict=True))
-        damaged = [bad for bad in found if bad]
+    damaged = [look for looks in look_at(source, rows) for look in looks if look.reason]
     slack = 0.0 if whole else 4 * math.sqrt(limit * (1 - limit) / len(rows))
     if len(damaged) > (limit + slack) * len(rows):
         raise UserError(
             too_many_damaged(
-                f"{setting}={uri}", [(source.name(r), why) for r, why in damaged], len(rows), limit
+                f"{setting}={uri}",
+                [(source.name(look.row), look.reason) for look in damaged],
+                len(rows),
+                limit,
             )
         )
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from pyarrow import fs
 
-from mimray.data.files import absolute, read_bytes, resolve, write_atomic
+from mimray.data.files import absolute, join, read_bytes, resolve, write_atomic
 from mimray.environment import project_folder, start_folder
 from mimray.errors import UserError
 from mimray.recipe import Recipe
@@ -36,7 +36,7 @@ class RunFolder:
         storage = recipe.run.storage or str(project_folder() / "runs")
         if "://" not in storage:
             storage = str(start_folder() / Path(storage).expanduser())
-        return cls(f"{absolute(storage).rstrip('/')}/{recipe.run_name()}")
+        return cls(join(absolute(storage), recipe.run_name()))
 
     @property
     def local(self) -> bool:
@@ -101,13 +101,14 @@ class RunFolder:
 
     def record(self) -> dict[str, Any] | None:
         """`run.json`, or None for a run that never started."""
+        place = join(self.uri, "run.json")
         try:
             data = self.read("run.json")
             record = None if data is None else json.loads(data)
         except (ValueError, OSError) as error:
-            raise UserError(f"{self.uri}/run.json cannot be read: {_first_line(error)}") from None
+            raise UserError(f"{place} cannot be read: {_first_line(error)}") from None
         if record is not None and not (isinstance(record, dict) and "recipe_digest" in record):
-            raise UserError(f"{self.uri}/run.json is not a run's record")
+            raise UserError(f"{place} is not a run's record")
         return record
 
     def write_record(self, record: dict[str, Any]) -> None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import ray
+import ray.train
 from ray.data import Dataset
 
-from mimray.data.stream import dataset
+from mimray.data.framing import Framing
+from mimray.data.plan import Block, Plan
+from mimray.data.sources import Source
+from mimray.data.stream import dataset, micro_batches
 from mimray.train import checkpoint
 from mimray.train.job import Job
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _AHEAD = 2  # validation blocks that are decoded while one is being looked at
 
@@ -21,6 +29,20 @@ def train_stream(job: Job) -> Dataset:
     return dataset(plan, job.train_source, job.train_framing)
 
 
+def rank_stream(job: Job, plan: Plan, rank: int, pin: bool) -> Iterator[dict[str, Tensor]]:
+    """One rank's micro-batches of a plan, in a trainer, by the loader that `speed.loader` names.
+
+    Columns on the host (pinned if asked): `image` uint8 (B, S, S, 3), `row`, `reason`, `seen` (B,).
+    """
+    speed = job.recipe.speed
+    if speed.loader == "ray":
+        return micro_batches(ray.train.get_dataset_shard("train"), plan, speed.prefetch, pin)
+    from mimray.data.torch_loader import micro_batches as of_torch
+
+    source, framing = job.train_source, job.train_framing
+    return of_torch(plan, rank, source, framing, speed.loader_processes, speed.prefetch, pin)
+
+
 def val_stream(job: Job, rank: int) -> Iterator[dict[str, np.ndarray]]:
     """One rank's validation pictures, micro-batch by micro-batch, decoded by plain Ray tasks.
 
@@ -28,23 +50,23 @@ def val_stream(job: Job, rank: int) -> Iterator[dict[str, np.ndarray]]:
     """
     plan, framing = job.val_plan, job.val_framing
     source = ray.put(job.val_source)
-    blocks = (plan.block(number, rank)[0] for number in range(plan.blocks))
+    blocks = (plan.block_of_all(number)[rank] for number in range(plan.blocks))
     waiting: list[ray.ObjectRef] = []
-    for rows in blocks:
-        waiting.append(_load.remote(source, rows, framing))
+    for block in blocks:
+        waiting.append(_load.remote(source, block, framing))
         if len(waiting) > _AHEAD:
-            yield from _micro_batches(ray.get(waiting.pop(0)), plan.micro)
+            yield from _cut(ray.get(waiting.pop(0)), plan.micro)
     for reference in waiting:
-        yield from _micro_batches(ray.get(reference), plan.micro)
+        yield from _cut(ray.get(reference), plan.micro)
 
 
 @ray.remote(num_cpus=1)
-def _load(source, rows, framing):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    from mimray.data.load import load_rows
+def _load(source: Source, block: Block, framing: Framing) -> dict[str, np.ndarray]:
+    from mimray.data.load import load_block
 
-    return load_rows(source, rows, np.zeros_like(rows), framing)
+    return load_block(source, block, framing)
 
 
-def _micro_batches(block: dict[str, np.ndarray], micro: int) -> Iterator[dict[str, np.ndarray]]:
+def _cut(block: dict[str, np.ndarray], micro: int) -> Iterator[dict[str, np.ndarray]]:
     for start in range(0, len(block["row"]), micro):
         yield {name: column[start : start + micro] for name, column in block.items()}

@@ -43,7 +43,7 @@ def build_trainer(job: Job, layout: Layout) -> TorchTrainer:
                 controller_failure_limit=3,  # type: ignore[call-arg]  # V2's
             ),
         ),
-        datasets={"train": partial(train_stream, job)},
+        datasets={"train": partial(train_stream, job)} if speed.loader == "ray" else {},
         dataset_config=DataConfig(
             execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False
         ),

@@ -5,8 +5,8 @@ import pytest
 
 from mimray.data.decode import REASONS
 from mimray.data.framing import Framing
-from mimray.data.load import load_rows
-from mimray.data.plan import PADDING
+from mimray.data.load import load_block
+from mimray.data.plan import PADDING, Block
 from mimray.data.sources import open_source
 from tests.data.conftest import encode, noise, write_parquet
 
@@ -24,15 +24,16 @@ def source(tmp_path):
     return open_source(str(tmp_path))
 
 
-def load(source, rows, framing, epoch=0):
+def load(source, rows, framing, epoch=0, spares=None):
     rows = np.array(rows, dtype=np.int64)
-    return load_rows(source, rows, np.full_like(rows, epoch), framing)
+    spares = np.zeros((len(rows), 0), dtype=np.int64) if spares is None else np.array(spares)
+    return load_block(source, Block(rows, np.full_like(rows, epoch), spares), framing)
 
 
 @pytest.mark.parametrize("framing", [TRAIN, VAL])
 def test_a_batch_has_pictures_rows_and_reasons(source, framing):
     batch = load(source, [3, 0, 2], framing)
-    assert batch["image"].shape == (3, 3, 32, 32) and batch["image"].dtype == np.uint8
+    assert batch["image"].shape == (3, 32, 32, 3) and batch["image"].dtype == np.uint8
     assert batch["row"].tolist() == [3, 0, 2] and batch["row"].dtype == np.int64
     assert batch["reason"].tolist() == [0, 0, 0] and batch["reason"].dtype == np.int8
     assert all(image.any() for image in batch["image"])
@@ -74,5 +75,25 @@ def test_training_crops_change_with_epoch_and_seed_and_validation_s_do_not(sourc
 
 def test_validation_sees_the_centred_square(source):
     framing = dataclasses.replace(VAL, size=40)
-    got = load(source, [1], framing)["image"][0].transpose(1, 2, 0)
+    got = load(source, [1], framing)["image"][0]
     assert np.array_equal(got, noise(40, 50, 1)[:, 5:45])
+
+
+def test_the_first_spare_that_can_be_read_takes_the_place(source):
+    batch = load(source, [4, 1, 5], TRAIN, spares=[[5, 2, 3], [0, 0, 0], [4, 6, 7]])
+    assert batch["row"].tolist() == [4, 1, 5]
+    assert batch["seen"].tolist() == [2, 1, PADDING]
+    assert [REASONS[r] for r in batch["reason"]] == ["not a picture", "", "damaged"]
+    assert batch["image"][0].any() and not batch["image"][2].any()
+
+
+def test_a_spare_is_cut_with_the_numbers_of_the_row_whose_place_it_takes(tmp_path):
+    """So where a picture stands in twice, it is not the same crop twice."""
+    picture = encode(noise(40, 50))
+    write_parquet(tmp_path / "x.parquet", [b"", picture, picture])
+    source = open_source(str(tmp_path))
+    batch = load(source, [0, 1], TRAIN, spares=[[1], [2]])["image"]
+    assert not np.array_equal(batch[0], batch[1])
+    write_parquet(tmp_path / "y" / "y.parquet", [picture])
+    own = load(open_source(str(tmp_path / "y")), [0], TRAIN)["image"]
+    assert np.array_equal(batch[0], own[0])  # row 0's own numbers

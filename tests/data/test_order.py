@@ -1,9 +1,12 @@
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimray.data.order import Order, held_out
+from mimray.data.order import SPARES, Order, held_out
+from mimray.data.rowset import RowSet
 
 pytestmark = pytest.mark.unit
 
@@ -15,8 +18,8 @@ def orders(draw):
     groups = np.array(draw(st.lists(st.integers(1, 30), min_size=1, max_size=12)), dtype=np.int64)
     rows = int(groups.sum())
     gone = draw(st.sets(st.integers(0, rows - 1), max_size=rows - 1))
-    excluded = np.array(sorted(gone), dtype=np.int64)
-    return Order(groups, excluded, draw(SEEDS), draw(st.integers(1, 2 * rows)))
+    trained = np.array(sorted(set(range(rows)) - gone), dtype=np.int64)
+    return Order(groups, RowSet.of(trained, rows), draw(SEEDS), draw(st.integers(1, 2 * rows)))
 
 
 def whole(order, epoch=0):
@@ -25,7 +28,7 @@ def whole(order, epoch=0):
 
 @given(orders(), st.integers(0, 10**6))
 def test_every_epoch_is_a_permutation_of_the_rows_that_are_kept(order, epoch):
-    kept = np.setdiff1d(np.arange(order.groups.sum()), order.excluded)
+    kept = order.rows.rows()
     assert len(order) == len(kept)
     assert np.array_equal(np.sort(whole(order, epoch)), kept)
 
@@ -53,7 +56,7 @@ def test_a_window_touches_few_row_groups(order):
 
 def build(seed=0, window=1000, rows=1000, group=64):
     groups = np.minimum(group, rows - np.arange(0, rows, group))
-    return Order(groups, np.zeros(0, dtype=np.int64), seed, window)
+    return Order(groups, RowSet.everything(rows), seed, window)
 
 
 def test_epochs_and_seeds_differ():
@@ -80,9 +83,29 @@ def test_a_window_of_the_whole_set_is_uniform():
     assert ((first - 200) ** 2 / 200).sum() < 50  # chi-squared with 19 degrees: once in 10,000
 
 
-def test_orders_of_the_same_settings_are_equal():
-    assert build() == build() and hash(build()) == hash(build())
-    assert build() != build(seed=1) and build() != build(window=5) and build() != 3
+def test_an_order_that_has_travelled_is_the_same():
+    order = build()
+    whole(order, 3)
+    assert np.array_equal(whole(pickle.loads(pickle.dumps(order)), 3), whole(order, 3))
+    assert len(pickle.dumps(order)) < 1000  # its caches stay behind
+
+
+@given(orders(), st.data())
+def test_spares_are_rows_of_the_same_window_whatever_the_slice(order, data):
+    start = data.draw(st.integers(0, len(order) - 1))
+    stop = data.draw(st.integers(start + 1, len(order)))
+    spares = order.spares(5, start, stop)
+    assert spares.shape == (stop - start, SPARES)
+    for place in range(start, stop):
+        first = place // order.window * order.window
+        window = order.slice(5, first, min(first + order.window, len(order)))
+        assert set(spares[place - start].tolist()) <= set(window.tolist())
+        assert np.array_equal(order.spares(5, place, place + 1)[0], spares[place - start])
+
+
+def test_spares_are_spread_over_the_window():
+    chosen = np.bincount(build(rows=100, window=100).spares(0, 0, 100).ravel(), minlength=100)
+    assert chosen.max() <= 16 and (chosen > 0).mean() > 0.9  # 4 each on average
 
 
 @pytest.mark.parametrize(
@@ -98,20 +121,21 @@ def test_two_percent_are_held_out_but_64_to_5000_and_at_most_half(rows, count):
 
 @given(st.integers(0, 3000), st.floats(0.001, 0.49), SEEDS)
 def test_held_out_rows_are_distinct_ascending_rows(rows, fraction, seed):
-    out = held_out(rows, fraction, seed)
+    out = held_out(rows, fraction, seed).rows()
     assert (np.diff(out) > 0).all()
     assert len(out) <= rows // 2 and (not len(out) or (out[0] >= 0 and out[-1] < rows))
 
 
 def test_held_out_rows_depend_on_the_seed_and_are_nested():
-    small, large = held_out(10_000, 0.02, 0), held_out(10_000, 0.1, 0)
+    small, large = held_out(10_000, 0.02, 0).rows(), held_out(10_000, 0.1, 0).rows()
     assert set(small.tolist()) <= set(large.tolist())
-    assert len(set(small.tolist()) & set(held_out(10_000, 0.02, 1).tolist())) < 20
+    assert len(set(small.tolist()) & set(held_out(10_000, 0.02, 1).rows().tolist())) < 20
 
 
 def test_held_out_rows_never_appear():
     groups = build(rows=1000).groups
-    excluded = held_out(1000, 0.1, 0)
-    order = Order(groups, excluded, 0, 128)
+    gone = held_out(1000, 0.1, 0)
+    order = Order(groups, RowSet.everything(1000).without(gone), 0, 128)
     for epoch in range(5):
-        assert not np.isin(whole(order, epoch), excluded).any()
+        assert not gone.has(whole(order, epoch)).any()
+        assert not gone.has(order.spares(epoch, 0, len(order))).any()

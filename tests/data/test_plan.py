@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimray.data.order import Order
+from mimray.data.order import SPARES, Order
 from mimray.data.plan import PADDING, Plan, validation_plan
+from mimray.data.rowset import RowSet
 
 pytestmark = pytest.mark.unit
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.unit
 def plans(draw):
     rows = draw(st.integers(1, 200))
     groups = np.minimum(16, rows - np.arange(0, rows, 16))
-    order = Order(groups, np.zeros(0, dtype=np.int64), draw(st.integers(0, 99)), 32)
+    order = Order(groups, RowSet.everything(rows), draw(st.integers(0, 99)), 32)
     start = draw(st.integers(0, 30))
     return Plan(
         order,
@@ -64,20 +65,23 @@ def test_positions_go_through_epochs_in_slices(plan):
 @given(plans())
 def test_blocks_of_a_rank_laid_end_to_end_are_its_micro_batches(plan):
     for rank in range(plan.workers):
-        blocks = [plan.block(number, rank) for number in range(plan.blocks)]
-        assert {len(rows) for rows, _ in blocks} == {plan.block_rounds * plan.micro}
-        rows, epochs = (np.concatenate(column) for column in zip(*blocks, strict=True))
+        blocks = [plan.block_of_all(number)[rank] for number in range(plan.blocks)]
+        assert {len(block.rows) for block in blocks} == {plan.block_rounds * plan.micro}
+        rows, epochs, spares = (np.concatenate(column) for column in zip(*blocks, strict=True))
         positions = range(plan.start, plan.stop)
         expected = np.concatenate([plan.micro_batches(p, rank) for p in positions]).ravel()
         assert np.array_equal(rows[: len(expected)], expected)
         assert (rows[len(expected) :] == PADDING).all()
         in_epoch = np.repeat([plan.epoch(p) for p in positions], plan.rounds * plan.micro)
-        assert np.array_equal(epochs[: len(expected)], in_epoch)
+        real = expected != PADDING
+        assert np.array_equal(epochs[: len(expected)][real], in_epoch[real])
+        assert spares.shape == (len(rows), SPARES)
+        assert (spares[rows == PADDING] == PADDING).all()
 
 
 @given(plans())
 def test_no_block_is_empty_or_larger_than_asked_for(plan):
-    last, _ = plan.block(plan.blocks - 1, 0)
+    last = plan.block_of_all(plan.blocks - 1)[0].rows
     rounds = (plan.stop - plan.start) * plan.rounds
     assert plan.blocks == math.ceil(rounds / plan.block_rounds)
     assert len(last) <= max(plan.block_rows, plan.micro)
@@ -87,33 +91,43 @@ def test_no_block_is_empty_or_larger_than_asked_for(plan):
 def test_going_on_from_the_middle_gives_the_rest(plan, data):
     later = with_(plan, start=data.draw(st.integers(plan.start, plan.stop - 1)))
     for rank in range(plan.workers):
-        rest = np.concatenate([later.block(n, rank)[0] for n in range(later.blocks)])
+        rest = np.concatenate([later.block_of_all(n)[rank].rows for n in range(later.blocks)])
         positions = range(later.start, later.stop)
         expected = np.concatenate([plan.micro_batches(p, rank) for p in positions]).ravel()
         assert np.array_equal(rest[: len(expected)], expected)
 
 
-def test_micro_batches_are_dealt_in_turn_and_the_last_padded():
-    order = Order(np.array([10]), np.zeros(0, dtype=np.int64), 0, 10)
+def test_a_rank_gets_neighbouring_rows_in_mixed_order_and_the_last_is_padded():
+    order = Order(np.array([10]), RowSet.everything(10), 0, 10)
     plan = Plan(order, batch=7, micro=2, workers=3, start=0, stop=1, block_rows=2)
     rows = plan.rows(0).tolist()
-    dealt = [plan.micro_batches(0, rank).tolist() for rank in range(3)]
-    assert dealt == [
-        [rows[0:2], [rows[6], PADDING]],
-        [rows[2:4], [PADDING, PADDING]],
-        [rows[4:6], [PADDING, PADDING]],
-    ]
+    dealt = [plan.micro_batches(0, rank) for rank in range(3)]
+    real = [d[d != PADDING].tolist() for d in dealt]
+    assert [len(r) for r in real] == [2, 2, 3]
+    assert [row for share in real for row in sorted(share)] == sorted(rows)
+    assert real == [sorted(share, key=rows.index) for share in real]
+    assert dealt[2].tolist() == [[real[2][0], real[2][1]], [real[2][2], PADDING]]
+
+
+@given(plans())
+def test_a_spare_goes_with_its_row_whatever_the_split(plan):
+    """What takes a row's place depends on the row and its epoch alone."""
+    known = {}
+    for workers in (1, 2, 3):
+        for block in with_(plan, workers=workers).block_of_all(0):
+            for row, epoch, spares in zip(*block, strict=True):
+                if row != PADDING:
+                    expected = known.setdefault((row, epoch), spares.tolist())
+                    assert spares.tolist() == expected
 
 
 @given(st.integers(1, 100), st.integers(1, 16), st.integers(1, 5), st.integers(1, 40))
 def test_validation_goes_once_over_its_rows(count, micro, workers, block_rows):
     rows = np.arange(1000, 1000 + count)
     plan = validation_plan(rows, micro, workers, block_rows)
-    blocks = [plan.block(n, rank) for rank in range(workers) for n in range(plan.blocks)]
-    seen = np.concatenate([block for block, _ in blocks])
+    blocks = [plan.block_of_all(n) for n in range(plan.blocks)]
+    shares = [np.concatenate([block[rank].rows for block in blocks]) for rank in range(workers)]
+    seen = np.concatenate(shares)
     assert sorted(seen[seen != PADDING].tolist()) == rows.tolist()
-    shares = [
-        sum((plan.block(n, rank)[0] != PADDING).sum() for n in range(plan.blocks))
-        for rank in range(workers)
-    ]
-    assert max(shares) - min(shares) <= micro
+    sizes = [(share != PADDING).sum() for share in shares]
+    assert max(sizes) - min(sizes) <= micro

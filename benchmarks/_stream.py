@@ -1,0 +1,102 @@
+"""A set of ImageNet-size photos in Parquet, and the stream over it, as the benchmarks use them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mimray import environment
+
+environment.prepare()
+
+import ray  # noqa: E402
+import torch  # noqa: E402
+
+from mimray.data.framing import Framing  # noqa: E402
+from mimray.data.node_cache import NodeCache  # noqa: E402
+from mimray.data.order import Order  # noqa: E402
+from mimray.data.plan import Plan  # noqa: E402
+from mimray.data.rowset import RowSet  # noqa: E402
+from mimray.data.sources import Source, open_source  # noqa: E402
+from mimray.data.stream import dataset, micro_batches  # noqa: E402
+from mimray.train.batches import Batches  # noqa: E402
+
+GROUP = 100  # rows a row group, as `mimray data prepare` writes them
+BATCH = 128
+SIMMIM = Framing(192, True, 0, (0.67, 1.0), (3 / 4, 4 / 3), 0.5)
+
+
+def write_set(pictures: list[bytes], rows: int, folder: Path) -> Source:
+    """`rows` pictures, drawn from those given, in four shards; read through a host's cache."""
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rng = np.random.default_rng(0)
+    for shard in range(4):
+        path = folder / f"train-{shard:05}-of-00004.parquet"
+        with pq.ParquetWriter(
+            path, pa.schema([("image", kind)]), compression="none", use_dictionary=False
+        ) as writer:
+            for _ in range(rows // 4 // GROUP):
+                drawn = rng.integers(0, len(pictures), GROUP)
+                images = [{"bytes": pictures[i], "path": f"{i}.jpg"} for i in drawn]
+                writer.write_table(pa.table({"image": pa.array(images, kind)}))
+    source = open_source(str(folder))
+    source.cache = NodeCache(2 * 2**30)
+    return source
+
+
+@contextmanager
+def quiet_ray(cpus: int) -> Iterator[None]:
+    """A private Ray of so many CPUs."""
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address="127.0.0.1",
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@dataclass
+class Pass:
+    """One pass: `first` seconds to the first batch, and (pictures, seconds) after every batch."""
+
+    first: float
+    marks: list[tuple[int, float]]
+
+    def rate(self, skip: int) -> float:
+        """Pictures a second after the first `skip`."""
+        n0, t0 = next(mark for mark in self.marks if mark[0] >= skip)
+        n1, t1 = self.marks[-1]
+        return (n1 - n0) / (t1 - t0)
+
+
+def stream_pass(source: Source, pictures: int, block_rows: int, start: int = 0) -> Pass:
+    """Go over the stream as a trainer does, checking every row, with nothing else to do."""
+    began = time.perf_counter()
+    order = Order(source.groups, RowSet.everything(len(source)), 0, 8192)
+    plan = Plan(order, BATCH, BATCH, 1, start, start + pictures // BATCH, block_rows)
+    (shard,) = dataset(plan, source, SIMMIM).streaming_split(1, equal=True)
+    batches = Batches(micro_batches(shard, plan, 2, False), plan, 0, torch.device("cpu"))
+    marks: list[tuple[int, float]] = []
+    for number, _ in enumerate(batches, start=1):
+        marks.append((number * BATCH, time.perf_counter() - began))
+    return Pass(marks[0][1], marks)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
