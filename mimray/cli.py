@@ -65,11 +65,62 @@ def build_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--status", action="store_true", help="only show the table")
     sweep.add_argument("--json", action="store_true", help="print one JSON object")
 
+    _add_data(verbs.add_parser("data", help="look at pictures, prepare them, choose some of them"))
+
     ui = verbs.add_parser("ui", help="compare runs in MLflow's pages, on this machine")
     ui.add_argument("--uri", help="the store; the project's sqlite file when not given")
     ui.add_argument("--host", default="127.0.0.1")
     ui.add_argument("--port", type=int, default=5000)
     return parser
+
+
+def _add_data(data: argparse.ArgumentParser) -> None:
+    """`data inspect`, `data prepare`, `data subset`."""
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    inspect = actions.add_parser(
+        "inspect", help="counts, formats, sizes, classes, damage and a picture sheet"
+    )
+    inspect.add_argument("uri", metavar="URI", help="as data.train: a folder, Parquet, tars, s3://")
+    inspect.add_argument(
+        "--sample", type=_count_or_all, default=2000, metavar="N",
+        help="pictures to decode, spread evenly; `all` for every one (default 2000)",
+    )  # fmt: skip
+    inspect.add_argument("--sheet", metavar="FILE.png", help="draw a sheet of some pictures")
+    prepare = actions.add_parser("prepare", help="write Parquet shards, in parallel on Ray")
+    prepare.add_argument("src", metavar="SRC", help="as data.train")
+    prepare.add_argument("dst", metavar="DST", help="a new folder, or s3://bucket/folder")
+    for name, help_ in (
+        ("--shorter-side", "scale larger pictures down to this many pixels"),
+        ("--quality", "of the JPEGs that are made, 1 to 100 (default 90)"),
+        ("--rows-per-shard", "by default at most 8192, half a GiB, and 1/32 of all"),
+        ("--row-group-size", "rows that are read together (default 128, at most 64 MiB)"),
+        ("--shuffle", "a seed: mix the pictures, for a source that lies class by class"),
+    ):
+        prepare.add_argument(name, type=int, metavar="N", help=help_)
+    for action in (inspect, prepare):
+        action.add_argument(
+            "--split", choices=["train", "val"], default="train", help="where SRC has several"
+        )
+    subset = actions.add_parser("subset", help="choose pictures: a manifest for data.subset")
+    subset.add_argument("src", metavar="SRC", help="as data.train")
+    subset.add_argument("dst", metavar="DST", help="the manifest, a new Parquet file")
+    subset.add_argument(
+        "--fraction", type=float, metavar="F", help="share of the pictures, like 0.1"
+    )
+    subset.add_argument("--seed", type=int, default=0, metavar="N", help="which ones (default 0)")
+    subset.add_argument("--stratified", action="store_true", help="that share of every class")
+    subset.add_argument("--classes", metavar="FILE", help="only these classes, a name a line")
+    for action in (inspect, prepare, subset):
+        action.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _count_or_all(word: str) -> int | None:
+    """A positive number, or None for `all`."""
+    if word == "all":
+        return None
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is neither a positive number nor `all`")
+    return int(word)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
