@@ -84,16 +84,23 @@ class Pass:
         return (n1 - n0) / (t1 - t0)
 
 
-def stream_pass(source: Source, pictures: int, block_rows: int, start: int = 0) -> Pass:
-    """Go over the stream as a trainer does, checking every row, with nothing else to do."""
-    began = time.perf_counter()
+def each_batch(source: Source, pictures: int, block_rows: int, start: int = 0) -> Iterator[int]:
+    """Go over the stream as a trainer does, checking every row; yields how many batches came."""
     order = Order(source.groups, RowSet.everything(len(source)), 0, 8192)
     plan = Plan(order, BATCH, BATCH, 1, start, start + pictures // BATCH, block_rows)
     (shard,) = dataset(plan, source, SIMMIM).streaming_split(1, equal=True)
-    batches = Batches(micro_batches(shard, plan, 2, False), plan, 0, torch.device("cpu"))
-    marks: list[tuple[int, float]] = []
-    for number, _ in enumerate(batches, start=1):
-        marks.append((number * BATCH, time.perf_counter() - began))
+    stream = micro_batches(shard, plan, 2, False)
+    for number, _ in enumerate(Batches(stream, plan, 0, torch.device("cpu")), start=1):
+        yield number
+
+
+def stream_pass(source: Source, pictures: int, block_rows: int, start: int = 0) -> Pass:
+    """One pass with nothing else to do."""
+    began = time.perf_counter()
+    marks = [
+        (number * BATCH, time.perf_counter() - began)
+        for number in each_batch(source, pictures, block_rows, start)
+    ]
     return Pass(marks[0][1], marks)
 
 

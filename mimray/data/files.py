@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import posixpath
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
 
+import pyarrow as pa
 from pyarrow import ArrowException, fs
 
-from mimray.errors import UserError
+from mimray.data import stores
+from mimray.errors import RunFailed, UserError
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+_AT_ONCE = 16  # requests to a store; its answers take long, not our CPU
+_PAUSES = (2.0, 8.0)  # seconds before a store that stumbled is asked again
 
 
 def resolve(uri: str) -> tuple[fs.FileSystem, str]:
@@ -18,16 +32,30 @@ def resolve(uri: str) -> tuple[fs.FileSystem, str]:
     """
     if "://" not in uri:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+    openers = {"s3": stores.s3, "gs": stores.google, "gcs": stores.google}
     try:
-        filesystem, path = fs.FileSystem.from_uri(uri)
+        filesystem, path = openers.get(uri.partition("://")[0], fs.FileSystem.from_uri)(uri)
     except (ArrowException, OSError, ValueError) as error:
         raise UserError(f"{uri}: {_first_line(error)}") from None
     return filesystem, path
 
 
+def is_local(filesystem: fs.FileSystem) -> bool:
+    """Whether it is this machine's own: no round trips, and renames are atomic."""
+    return isinstance(filesystem, fs.LocalFileSystem)
+
+
 def absolute(uri: str) -> str:
     """A plain path made absolute, so that it means the same in every process; URIs as they are."""
     return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
+
+
+def join(uri: str, *parts: str) -> str:
+    """What lies under a URI or a plain path; the options of a URI (`?region=...`) stay at its end."""
+    if "://" not in uri:
+        return posixpath.join(uri, *parts)
+    head, mark, options = uri.partition("?")
+    return posixpath.join(head, *map(quote, parts)) + mark + options
 
 
 def list_files(uri: str) -> tuple[fs.FileSystem, str, list[fs.FileInfo]]:
@@ -65,6 +93,38 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
+def each(filesystem: fs.FileSystem, call: Callable[[Item], T], items: Iterable[Item]) -> list[T]:
+    """`call` of every item, in order; many at once where each waits for a store."""
+    if is_local(filesystem):
+        return [call(item) for item in items]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(call, items))
+
+
+def read_unchanged(
+    filesystem: fs.FileSystem, path: str, size: int, read: Callable[[pa.NativeFile], T]
+) -> T:
+    """What `read` takes from a file that had `size` bytes when the data was opened.
+
+    A store that stumbles is asked again for some seconds. Raises RunFailed, naming the file, when it
+    is gone, has another size now, or cannot be read.
+    """
+    for pause in (*(() if is_local(filesystem) else _PAUSES), None):
+        try:
+            with filesystem.open_input_file(path) as file:
+                if file.size() != size:
+                    raise RunFailed(
+                        f"{path}: has changed since the data was opened: "
+                        f"{file.size()} bytes instead of {size}"
+                    )
+                return read(file)
+        except (OSError, ArrowException) as error:
+            if pause is None or isinstance(error, FileNotFoundError):
+                raise RunFailed(f"{path}: cannot be read any more: {_first_line(error)}") from None
+        time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
 def read_bytes(filesystem: fs.FileSystem, path: str) -> bytes | None:
     """A whole file, or None where there is none."""
     try:
@@ -79,7 +139,7 @@ def write_atomic(filesystem: fs.FileSystem, path: str, data: bytes) -> None:
 
     Locally by fsync and rename; an object store does it by itself.
     """
-    if not isinstance(filesystem, fs.LocalFileSystem):
+    if not is_local(filesystem):
         with filesystem.open_output_stream(path) as file:
             file.write(data)
         return

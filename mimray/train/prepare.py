@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from mimray.data.files import join
 from mimray.data.inspect import look_at, rows_to_look_at
 from mimray.data.node_cache import NodeCache
 from mimray.data.order import held_out
@@ -135,7 +136,7 @@ def check_run(job: Job) -> None:
     name = job.recipe.run_name()
     if record["recipe_digest"] != job.recipe.digest():
         raise UserError(
-            f"run.name={name} is taken by a run with other settings ({job.run.uri}/recipe.yaml); "
+            f"run.name={name} is taken by a run with other settings ({join(job.run.uri, "recipe.yaml")}); "
             f"choose another run.name"
         )
     if record["data_digest"] != job.data_digest:

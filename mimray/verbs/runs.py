@@ -8,7 +8,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from mimray.data.files import absolute, resolve
+from mimray.data.files import absolute, join, resolve
 from mimray.environment import project_folder
 from mimray.errors import UserError
 from mimray.train.run_folder import RunFolder
@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "show":
         if arguments.run is None:
             raise UserError("runs show: name a run; `mimray runs ls` has them")
-        record = RunFolder(f"{storage}/{arguments.run}").record()
+        record = RunFolder(join(storage, arguments.run)).record()
         if record is None:
             raise UserError(f"no run {arguments.run!r} in {storage}; `mimray runs ls` has them")
         print(json.dumps(record, indent=None if arguments.json else 2))
@@ -50,5 +50,5 @@ def find_runs(storage: str) -> list[dict[str, Any]]:
         folders = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
     except OSError as error:
         raise UserError(f"--storage {storage}: {str(error).splitlines()[0]}") from None
-    found = (RunFolder(f"{storage}/{f.base_name}").record() for f in folders if not f.is_file)
+    found = (RunFolder(join(storage, f.base_name)).record() for f in folders if not f.is_file)
     return sorted((r for r in found if r is not None), key=lambda r: str(r["name"]))

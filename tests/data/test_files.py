@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from mimray.data.files import absolute, list_files, read_bytes, resolve, write_atomic
+from mimray.data.files import absolute, join, list_files, read_bytes, resolve, write_atomic
 from tests.data.conftest import refused
 
 pytestmark = pytest.mark.unit
@@ -74,6 +74,41 @@ def test_home_and_the_current_folder(tmp_path, monkeypatch):
     assert resolve("~/x")[1] == absolute("~/x") == str(tmp_path / "x")
     assert resolve("x")[1] == absolute("x") == str(Path.cwd() / "x")
     assert absolute("s3://bucket/x") == "s3://bucket/x"
+
+
+@pytest.mark.parametrize(
+    ("uri", "parts", "joined"),
+    [
+        ("/a/b", ("c", "d e?"), "/a/b/c/d e?"),
+        ("/a/b/", ("c",), "/a/b/c"),
+        ("/", ("c",), "/c"),
+        ("file:///", ("c",), "file:///c"),
+        ("s3://b", ("c",), "s3://b/c"),
+        ("s3://b/a/", ("c", "d.json"), "s3://b/a/c/d.json"),
+        ("s3://b/a?region=x&scheme=http", ("c",), "s3://b/a/c?region=x&scheme=http"),
+        ("s3://b/a?region=x", ("c d?", "100%"), "s3://b/a/c%20d%3F/100%25?region=x"),
+    ],
+)
+def test_what_lies_under_a_uri(uri, parts, joined):
+    assert join(uri, *parts) == joined
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("s3://bucket/a?regoin=x", "s3://bucket/a?regoin=x: no option 'regoin'; there are region,"),
+        ("s3://bucket/a?region=x&anonymous=yes", "anonymous=yes must be true or false"),
+        ("s3:///a?region=x", "s3:///a?region=x: no bucket in it"),
+    ],
+)
+def test_an_s3_uri_that_is_wrong_is_named(uri, said):
+    assert said in refused(resolve, uri)
+
+
+def test_a_secret_in_a_uri_is_refused_and_not_shown():
+    line = refused(resolve, "s3://KEY:SECRET@bucket/a?region=x")
+    assert line.startswith("s3://bucket/a: no credentials in a URI")
+    assert "KEY:" not in line and "SECRET@" not in line
 
 
 def test_what_is_missing_or_empty_is_named(tmp_path):

@@ -1,3 +1,4 @@
+import json
 import pickle
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mimray.data.node_cache import NodeCache
 from mimray.data.sources import open_source
 from mimray.errors import RunFailed
 from tests.data.conftest import encode, noise, refused, write_parquet
@@ -59,16 +61,118 @@ def test_row_groups_without_rows_are_left_out(tmp_path):
     assert source.groups.tolist() == [2] and source.read([1]) == [PICTURES[1]]
 
 
-def test_old_row_groups_leave_the_cache(parquet, monkeypatch):
-    monkeypatch.setattr("mimray.data.sources.parquet._CACHE_BYTES", 1)
-    assert parquet.read(range(23)) == PICTURES
-    assert len(parquet._cache) == 1
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIMRAY_CACHE", str(tmp_path / "cache"))
+    cache = NodeCache(limit=2**20)
+    yield cache
+    cache.clear()
 
 
-def test_a_source_travels_without_its_cache(parquet):
-    parquet.read([0])
-    again = pickle.loads(pickle.dumps(parquet))
-    assert not again._cache and again.read([5]) == [PICTURES[5]]
+@pytest.mark.parametrize("layout", ["struct", "binary", "large_binary"])
+def test_a_row_group_is_read_once_with_a_cache(tmp_path, cache, layout):
+    pictures = [*PICTURES[:5], None, *PICTURES[6:]]
+    write_parquet(tmp_path / "x/a.parquet", pictures, group=4, layout=layout)
+    source = open_source(str(tmp_path / "x"))
+    source.cache = cache
+    wanted = [b"" if data is None else data for data in pictures]
+    assert source.read(range(23)) == wanted
+    assert {p.name for p in cache.folder.glob("[!.]*")} == {
+        f"{source.digest}-{g}" for g in range(6)
+    }
+    (tmp_path / "x/a.parquet").unlink()
+    again = pickle.loads(pickle.dumps(source))  # as a data task gets it
+    assert again.read([22, 5, 3]) == [wanted[22], b"", wanted[3]]
+
+
+def test_two_sources_share_a_cache(tmp_path, cache):
+    for name in ("a", "b"):
+        write_parquet(tmp_path / f"{name}.parquet", [name.encode()])
+    for name in ("a", "b"):
+        source = open_source(f"{tmp_path}/{name}.parquet")
+        source.cache = cache
+        assert source.read([0]) == [name.encode()]
+
+
+def test_digests_stay_what_they_were(tmp_path):
+    """Runs and manifests that were written hold them."""
+    assert open_source("builtin:photos/train").digest == "b61c46fee44cf58f"
+    assert open_source("builtin:photos/val").digest == "2f0720d9bb606f0b"
+    for name, data in (("cats/1.jpg", b"ab"), ("dogs/deep/2.png", b"abc")):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(data)
+    assert open_source(str(tmp_path)).digest == "48c170169c48cbc5"
+
+
+def test_parts_are_the_files_with_their_bytes_and_rows(tmp_path, parquet):
+    sizes = {name: (tmp_path / name).stat().st_size for name in ("a.parquet", "b.parquet")}
+    assert parquet.parts() == [
+        ("a.parquet", sizes["a.parquet"], 10),
+        ("b.parquet", sizes["b.parquet"], 13),
+    ]
+    (tmp_path / "f/x").mkdir(parents=True)
+    (tmp_path / "f/x/1.jpg").write_bytes(b"abc")
+    assert open_source(str(tmp_path / "f")).parts() == [("x/1.jpg", 3, 1)]
+
+
+def write_labels(path, labels, names=None):
+    """A Parquet file with a `label` column, and class names as Hugging Face writes them."""
+    table = pa.table({"image": pa.array([b"x"] * len(labels), pa.binary()), "label": labels})
+    if names is not None:
+        about = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(about)})
+    pq.write_table(table, path)
+
+
+def test_parquet_labels_and_class_names(tmp_path):
+    write_labels(tmp_path / "a.parquet", pa.array([1, None, 0], pa.int8()), ["cat", "dog"])
+    write_labels(tmp_path / "b.parquet", pa.array([1], pa.uint64()), ["cat", "dog"])
+    pq.write_table(pa.table({"image": pa.array([b"x", b"y"], pa.binary())}), tmp_path / "c.parquet")
+    source = open_source(str(tmp_path))
+    assert source.classes == ["cat", "dog"]
+    assert source.labels().tolist() == [1, -1, 0, 1, -1, -1]
+    assert source.labels().dtype == np.int64
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog"], [0.5, 1.0], [[1], [2]]])
+def test_a_label_column_that_is_no_number_is_none(tmp_path, labels):
+    write_labels(tmp_path / "a.parquet", labels)
+    source = open_source(str(tmp_path))
+    assert source.labels() is None and source.classes is None
+
+
+@pytest.mark.parametrize("names", [3, {"0": "cat"}, [1, 2]])
+def test_odd_class_names_are_none(tmp_path, names):
+    write_labels(tmp_path / "a.parquet", [0, 1], names)
+    assert open_source(str(tmp_path)).classes is None
+
+
+def place(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+
+
+def test_class_folders_are_labels(tmp_path):
+    place(tmp_path, "dogs/1.jpg", "cats/2.jpg", "dogs/deep/3.jpg")
+    source = open_source(str(tmp_path))
+    assert source.classes == ["cats", "dogs"] and source.labels().dtype == np.int64
+    assert [source.name(row) for row in range(3)] == ["cats/2.jpg", "dogs/1.jpg", "dogs/deep/3.jpg"]
+    assert source.labels().tolist() == [0, 1, 1]
+
+
+def test_a_picture_outside_the_class_folders_leaves_no_classes(tmp_path):
+    place(tmp_path, "dogs/1.jpg", "cats/2.jpg", "3.jpg")
+    source = open_source(str(tmp_path))
+    assert source.classes is None and source.labels() is None
+
+
+def test_a_split_folder_is_no_class(tmp_path):
+    place(tmp_path, "train/dogs/1.jpg", "train/cats/2.jpg", "val/dogs/3.jpg", "val/4.jpg")
+    train = open_source(str(tmp_path), "train")
+    assert train.classes == ["cats", "dogs"] and train.labels().tolist() == [0, 1]
+    assert open_source(str(tmp_path / "train")).classes == ["cats", "dogs"]
+    assert open_source(str(tmp_path), "val").classes is None
 
 
 def test_the_digest_tells_data_apart_and_not_folders(tmp_path):
@@ -127,11 +231,28 @@ def test_picture_folders_of_splits_are_told_apart(tmp_path, split, count):
     assert len(open_source(str(tmp_path), split)) == count
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "imagenet-train-000000.parquet",
+        "imagenet1k.train.0001.parquet",
+        "my_test_set-train-00000-of-00002.parquet",
+        "train-for-test-0.parquet",
+    ],
+)
+def test_a_split_may_stand_inside_a_file_name(tmp_path, name):
+    write_parquet(tmp_path / name, [b"t"])
+    write_parquet(tmp_path / "imagenet-validation-000000.parquet", [b"v"])
+    write_parquet(tmp_path / "imagenet-trainable.parquet", [b"x"])
+    assert open_source(str(tmp_path), "train").read(range(1)) == [b"t"]
+    assert len(open_source(str(tmp_path), "train")) == len(open_source(str(tmp_path), "val")) == 1
+
+
 def test_a_picture_may_be_called_anything(tmp_path):
-    for name in ("a.jpg", "test_shot.jpg", "train-0.jpg", "test/b.jpg"):
+    for name in ("a.jpg", "test_shot.jpg", "train-0.jpg", "test/b.jpg", "my-val-shot.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    assert len(open_source(str(tmp_path), "train")) == 4
+    assert len(open_source(str(tmp_path), "train")) == 5
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -230,3 +351,32 @@ def test_a_file_that_vanishes_stops_the_run_by_name(tmp_path):
         (tmp_path / file).unlink()
         with pytest.raises(RunFailed, match=f"{tmp_path / file}: cannot be read any more"):
             source.read([0])
+
+
+def test_a_file_that_changes_stops_the_run_by_name(tmp_path):
+    write_parquet(tmp_path / "x/a.parquet", PICTURES)
+    (tmp_path / "a.png").write_bytes(b"a")
+    for uri, file in ((tmp_path / "x", "x/a.parquet"), (tmp_path / "a.png", "a.png")):
+        source = open_source(str(uri))
+        with (tmp_path / file).open("ab") as opened:
+            opened.write(b"more")
+        with pytest.raises(RunFailed, match=f"{tmp_path / file}: has changed since the data was"):
+            source.read([0])
+
+
+def test_a_file_that_is_damaged_later_stops_the_run_in_one_line(tmp_path):
+    file = tmp_path / "a.parquet"
+    write_parquet(file, PICTURES)
+    source = open_source(str(file))
+    file.write_bytes(b"x" * file.stat().st_size)
+    with pytest.raises(RunFailed, match=f"{file}: cannot be read any more") as caught:
+        source.read([0])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_names_of_a_group_are_read_once(tmp_path):
+    write_parquet(tmp_path / "a.parquet", PICTURES)
+    source = open_source(str(tmp_path))
+    assert source.name(3) == "3.png"
+    (tmp_path / "a.parquet").unlink()
+    assert source.name(22) == "22.png"

@@ -3,47 +3,66 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from pyarrow import ArrowException, fs
+from pyarrow import fs
 
-from mimray.errors import RunFailed
+from mimray.data.files import each, read_unchanged
+from mimray.data.node_cache import NodeCache
 
 # GIF, BMP and TIFF are no formats of ours, but leaving them out in silence would hide them.
 EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 
 
 class FolderSource:
-    """Satisfies `Source`: one row a file, in order of path."""
+    """Satisfies `Source`: one row a file, in order of path.
+
+    Its classes are the folders at `depth` below `base`, if every picture lies in one.
+    """
 
     kind = "folder of pictures"
 
     def __init__(
-        self, uri: str, filesystem: fs.FileSystem, base: str, files: list[fs.FileInfo]
+        self,
+        uri: str,
+        filesystem: fs.FileSystem,
+        base: str,
+        files: list[fs.FileInfo],
+        depth: int = 0,
     ) -> None:
-        self.uri, self.filesystem, self.base = uri, filesystem, base
+        self.uri, self.filesystem, self.base, self.depth = uri, filesystem, base, depth
+        self.cache: NodeCache | None = None  # of no use: a file is read once an epoch
         self.paths = [f.path[len(base) :].lstrip("/") for f in files]
-        sizes = "\n".join(f"{p} {f.size}" for p, f in zip(self.paths, files, strict=True))
+        self.sizes = np.array([f.size for f in files], dtype=np.int64)
+        sizes = "\n".join(f"{path} {size}" for path, size, _ in self.parts())
         self.digest = hashlib.sha256(sizes.encode()).hexdigest()[:16]
         self.groups = np.ones(len(files), dtype=np.int64)  # a file is as near as any other
+        classed = all(path.count("/") > depth for path in self.paths)
+        self.classes = sorted({self._class(path) for path in self.paths}) if classed else None
+
+    def _class(self, path: str) -> str:
+        return path.split("/", self.depth + 1)[self.depth]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def _read_one(self, row: int) -> bytes:
         path = f"{self.base}/{self.paths[row]}"
-        try:
-            with self.filesystem.open_input_stream(path) as file:
-                return bytes(file.read())
-        except (OSError, ArrowException) as error:
-            raise RunFailed(f"{path}: cannot be read any more: {error}") from None
+        return read_unchanged(
+            self.filesystem, path, int(self.sizes[row]), lambda file: bytes(file.read())
+        )
 
     def read(self, rows: np.ndarray) -> list[bytes]:
-        if isinstance(self.filesystem, fs.LocalFileSystem):
-            return [self._read_one(row) for row in rows]
-        with ThreadPoolExecutor(16) as pool:
-            return list(pool.map(self._read_one, rows))
+        return each(self.filesystem, self._read_one, rows)
 
     def name(self, row: int) -> str:
         return self.paths[row]
+
+    def labels(self) -> np.ndarray | None:
+        if self.classes is None:
+            return None
+        number = {name: i for i, name in enumerate(self.classes)}
+        return np.array([number[self._class(path)] for path in self.paths], dtype=np.int64)
+
+    def parts(self) -> list[tuple[str, int, int]]:
+        return [(path, size, 1) for path, size in zip(self.paths, self.sizes.tolist(), strict=True)]
