@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks._pictures import read_pictures, simmim_transform, skipped
+from benchmarks._pictures import MemorySource, read_pictures, simmim_transform, skipped
 from benchmarks._report import Figure, report
 from benchmarks._stream import BATCH, SIMMIM, cores, quiet_ray, stream_pass, write_set
 from mimray.data.load import load_block
@@ -27,17 +27,6 @@ ROWS = 8400  # about a shuffle window
 ROUNDS = 4
 WARM = 1500  # pictures of a pass that are not counted: the pipeline fills
 BLOCK = 256
-
-
-class Bytes:
-    """What `load_block` reads, from memory."""
-
-    def __init__(self, pictures: list[bytes]) -> None:
-        self.pictures = pictures
-
-    def read(self, rows: np.ndarray) -> list[bytes]:
-        """Bytes of some rows."""
-        return [self.pictures[row % len(self.pictures)] for row in rows.tolist()]
 
 
 class Official(Dataset):
@@ -62,7 +51,7 @@ def threads_rate(pictures: list[bytes], count: int) -> float:
         Block(part, np.zeros_like(part), none[: len(part)])
         for part in np.array_split(rows, count // BATCH)
     ]
-    source = Bytes(pictures)
+    source = MemorySource(pictures)
     began = time.perf_counter()
     with ThreadPoolExecutor(cores()) as pool:
         for _ in pool.map(lambda block: load_block(source, block, SIMMIM), blocks):

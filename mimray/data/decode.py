@@ -2,22 +2,42 @@
 
 The format is told by content (JPEG, PNG, WebP), size and pixel count are read from the header before
 anything is decoded. Grey becomes RGB, CMYK is converted, alpha is dropped, 16 bits keep their high
-byte, EXIF rotation is not applied: all as the papers' own loader does.
+byte, of several frames the first is taken, EXIF rotation is not applied unless asked for: all as the
+papers' own loader does. What follows the end of a picture is ignored.
 """
 
 from __future__ import annotations
 
 import io
+import zlib
+from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 MIN_SIDE = 8  # pixels
 MAX_PIXELS = 100_000_000
 
 # A reason travels through the stream as its place in this list; 0 means that nothing is wrong.
 REASONS = ("", "not a picture", "format", "damaged", "too small", "too many pixels")
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_OTHER_FORMATS = (
+    *(b"GIF87a", b"GIF89a"),
+    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # TIFF
+    *(b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),  # JPEG 2000
+    *(b"\0\0\0\x0cJXL ", b"\xff\x0a"),  # JPEG XL
+    *(b"8BPS", b"qoif"),
+)
+_START_OF_SCAN = b"\xff\xda"
+_MAX_SCANS = 100  # a progressive photo has about ten
+_SCAN_WORK = 10**10  # bytes times pixels; below it scans without end take a second at most
+_ORIENTATION = 0x0112
 
 
 class Unreadable(Exception):
@@ -28,19 +48,21 @@ class Unreadable(Exception):
         self.reason = reason
 
 
-def decode(data: bytes) -> np.ndarray:
-    """Decode a picture to uint8 (height, width, 3). Raises Unreadable."""
+def decode(data: bytes, upright: bool = False) -> np.ndarray:
+    """Decode a picture to uint8 (height, width, 3). Raises Unreadable, and nothing else.
+
+    `upright` turns and mirrors it as its EXIF orientation says; a value that is none of the eight
+    says nothing.
+    """
     if data[:3] == b"\xff\xd8\xff":
-        return _decode_jpeg(data)
-    if data[:8] == b"\x89PNG\r\n\x1a\n" or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
-        return _decode_pillow(data, ("PNG", "WEBP"))
-    try:
-        Image.open(io.BytesIO(data), formats=("GIF", "BMP", "TIFF"))
-    except Image.DecompressionBombError:
-        pass  # it is one of these formats all the same
-    except Exception:  # Pillow's plugins raise of every kind on bytes that are no picture
-        raise Unreadable("not a picture") from None
-    raise Unreadable("format")
+        picture, exif = _decode_jpeg(data), _jpeg_exif
+    elif data[:8] == _PNG:
+        picture, exif = _decode_png(data), _png_exif
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        picture, exif = _decode_webp(data), _webp_exif
+    else:
+        raise Unreadable("format" if _is_other_format(data) else "not a picture")
+    return _turn(picture, _orientation(exif(data))) if upright else picture
 
 
 def _check_size(height: int, width: int) -> None:
@@ -50,29 +72,172 @@ def _check_size(height: int, width: int) -> None:
         raise Unreadable("too many pixels")
 
 
+def _is_other_format(data: bytes) -> bool:
+    """Whether these are bytes of a picture in a format that is not taken."""
+    if data[:2] == b"BM":
+        return data[14:18] in (b"\x0c\0\0\0", b"\x28\0\0\0", b"\x6c\0\0\0", b"\x7c\0\0\0")
+    if data[4:8] == b"ftyp":  # films begin so too
+        return data[8:12] in (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
+    return len(data) > 12 and data.startswith(_OTHER_FORMATS)
+
+
 def _decode_jpeg(data: bytes) -> np.ndarray:
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         _check_size(height, width)
+        if len(data) * height * width > _SCAN_WORK and _has_endless_scans(data):
+            raise Unreadable("damaged")
         if colours in ("CMYK", "YCCK"):
             simplejpeg.decode_jpeg(data, "CMYK")  # Pillow, which converts, is lenient: check first
-            return _decode_pillow(data, ("JPEG",))
+            return _decode_pillow(data, JpegImageFile)
         return simplejpeg.decode_jpeg(data, "RGB")
     except ValueError:
-        raise Unreadable("damaged") from None
+        raise Unreadable("damaged" if _is_common_jpeg(data) else "format") from None
 
 
-def _decode_pillow(data: bytes, formats: tuple[str, ...]) -> np.ndarray:
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and payload of a JPEG's segments up to the first scan."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # these stand alone
+            at += 2
+            continue
+        if marker == 0xDA or length < 2:
+            return
+        yield marker, data[at + 4 : at + 2 + length]
+        at += 2 + length
+
+
+def _frame(data: bytes) -> tuple[int, int]:
+    """A JPEG's coding process (0 to 15, as in the marker SOF0 to SOF15) and its bits a sample."""
+    for marker, payload in _segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return marker - 0xC0, payload[0] if payload else 0
+    return 0, 8
+
+
+def _is_common_jpeg(data: bytes) -> bool:
+    """Baseline, extended or progressive, of 8 bits: not lossless, hierarchical or of 12 bits."""
+    process, bits = _frame(data)
+    return process in (0, 1, 2, 9, 10) and bits == 8
+
+
+def _has_endless_scans(data: bytes) -> bool:
+    """Whether a progressive JPEG holds so many scans that decoding is all it was made for.
+
+    A scan of a dozen bytes may run over all pixels. In coded data these two bytes never stand side
+    by side, so what is counted are scans, and those of a thumbnail.
+    """
+    return _frame(data)[0] in (2, 10) and data.count(_START_OF_SCAN) > _MAX_SCANS
+
+
+def _decode_png(data: bytes) -> np.ndarray:
+    """Pixels, once every checksum up to the end is right.
+
+    The decoder is given only what pixels are made of: it would unpack texts and profiles of any size.
+    """
+    if data[12:16] == b"IHDR":
+        _check_size(int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big"))
+    kept = [_PNG]
+    for name, at, end in _chunks(data):
+        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != int.from_bytes(
+            data[end - 4 : end], "big"
+        ):
+            raise Unreadable("damaged")
+        if name in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+            kept.append(data[at:end])
+    if kept[-1][4:8] != b"IEND":
+        raise Unreadable("damaged")
+    return _decode_pillow(b"".join(kept), PngImageFile)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, first byte and end of a PNG's chunks that are whole, checksums included."""
+    at, name = 8, b""
+    while name != b"IEND":
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data):
+            return
+        name = data[at + 4 : at + 8]
+        yield name, at, end
+        at = end
+
+
+def _decode_webp(data: bytes) -> np.ndarray:
+    """Pixels; the canvas is measured here because Pillow makes room for it before it tells its size."""
+    kind, body = data[12:16], data[20:30]
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
+    elif kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    else:
+        width, height = (int.from_bytes(body[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+    if len(data) < 30:
+        raise Unreadable("damaged")
+    _check_size(height, width)
+    return _decode_pillow(data, WebPImageFile)
+
+
+def _decode_pillow(data: bytes, plugin: type[ImageFile]) -> np.ndarray:
+    """First frame. The plugin is called by itself: `Image.open` would warn of sizes that we allow."""
     try:
-        image = Image.open(io.BytesIO(data), formats=formats)
-        _check_size(image.height, image.width)
+        image = plugin(io.BytesIO(data))
         if image.mode.startswith("I"):  # 16 bits in one channel
             high = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
             return np.repeat(high[..., None], 3, axis=2)
         return np.array(image.convert("RGB"))
-    except Image.DecompressionBombError:
-        raise Unreadable("too many pixels") from None
-    except Unreadable:
-        raise
-    except Exception:  # as above: a damaged stream fails in many ways
+    except Exception:  # a damaged stream fails in many ways
         raise Unreadable("damaged") from None
+
+
+def _jpeg_exif(data: bytes) -> bytes:
+    for marker, payload in _segments(data):
+        if marker == 0xE1 and payload[:6] == b"Exif\0\0":
+            return payload[6:]
+    return b""
+
+
+def _png_exif(data: bytes) -> bytes:
+    for name, at, end in _chunks(data):
+        if name == b"eXIf":
+            return data[at + 8 : end - 4]
+    return b""
+
+
+def _webp_exif(data: bytes) -> bytes:
+    at = 12
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] == b"EXIF":
+            return data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0")
+        at += 8 + length + length % 2
+    return b""
+
+
+def _orientation(exif: bytes) -> int:
+    """The orientation in the first directory of EXIF data; 1, upright, where it holds none."""
+    if exif[:4] not in (b"II*\0", b"MM\0*"):
+        return 1
+    order: Literal["little", "big"] = "little" if exif[:1] == b"I" else "big"
+    at = int.from_bytes(exif[4:8], order)
+    count = int.from_bytes(exif[at : at + 2], order)
+    for entry in range(at + 2, min(at + 2 + 12 * count, len(exif)), 12):
+        if int.from_bytes(exif[entry : entry + 2], order) == _ORIENTATION:
+            return int.from_bytes(exif[entry + 8 : entry + 10], order)
+    return 1
+
+
+def _turn(picture: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo one of the eight orientations (EXIF 2.32, section 4.6.4): where row 0 and column 0 lie."""
+    if orientation in (5, 6, 7, 8):
+        picture = picture.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        picture = picture[::-1]
+    if orientation in (2, 3, 6, 7):
+        picture = picture[:, ::-1]
+    return np.ascontiguousarray(picture)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mimray.data.crop import centre_crop, draws, random_crop, resize
+from mimray.data.crop import Crop, centre_crop, cut, draws, random_crop
 from mimray.data.decode import REASONS, Unreadable, decode
 from mimray.data.framing import Framing
 from mimray.data.plan import PADDING, Block
@@ -31,10 +31,12 @@ def load_block(source: Source, block: Block, framing: Framing) -> dict[str, np.n
     def put(place: int, row: int, data: bytes) -> int:
         """Decode into a place; 0, or why that cannot be done."""
         try:
-            picture = decode(data)
+            picture = decode(data, framing.upright)
         except Unreadable as error:
             return REASONS.index(error.reason)
-        images[place] = _cut(picture, framing, None if numbers is None else numbers[place])
+        height, width, _ = picture.shape
+        box = _box(height, width, framing, None if numbers is None else numbers[place])
+        cut(picture, box, framing.size, out=images[place])
         seen[place] = row
         return 0
 
@@ -47,11 +49,8 @@ def load_block(source: Source, block: Block, framing: Framing) -> dict[str, np.n
     return {"image": images, "row": rows, "reason": reasons, "seen": seen}
 
 
-def _cut(picture: np.ndarray, framing: Framing, numbers: np.ndarray | None) -> np.ndarray:
-    """Crop and resize: uint8 (size, size, 3). `numbers`: one row of `draws`, or None for the centre."""
-    height, width, _ = picture.shape
+def _box(height: int, width: int, framing: Framing, numbers: np.ndarray | None) -> Crop:
+    """Which part is seen. `numbers`: one row of `draws`, or None for the centre."""
     if numbers is None:
-        crop = centre_crop(height, width)
-    else:
-        crop = random_crop(height, width, framing.scale, framing.ratio, framing.flip, numbers)
-    return resize(picture, crop, framing.size).permute(1, 2, 0).numpy()
+        return centre_crop(height, width)
+    return random_crop(height, width, framing.scale, framing.ratio, framing.flip, numbers)

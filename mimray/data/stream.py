@@ -16,6 +16,7 @@ from ray.data import DataContext, Dataset
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
+from mimray.data.ahead import ahead
 from mimray.data.framing import Framing
 from mimray.data.plan import Block, Plan
 from mimray.data.sources import Source
@@ -120,7 +121,12 @@ def micro_batches(shard: Any, plan: Plan, prefetch: int, pin: bool) -> Iterator[
     `image` uint8 (B, S, S, 3), `row` int64, `reason` int8, `seen` int64 (B,): torch tensors on the
     host, pinned if asked.
     """
+    # Ray's own prefetch keeps the first batch back until it has them all, so it is ours.
+    yield from ahead(_segments_of(shard, plan, pin), prefetch)
+
+
+def _segments_of(shard: Any, plan: Plan, pin: bool) -> Iterator[dict[str, Tensor]]:
     for _ in range(segments(plan)):
         yield from shard.iter_torch_batches(
-            batch_size=plan.micro, prefetch_batches=prefetch, device="cpu", pin_memory=pin
+            batch_size=plan.micro, prefetch_batches=0, device="cpu", pin_memory=pin
         )

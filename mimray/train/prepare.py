@@ -136,8 +136,8 @@ def check_run(job: Job) -> None:
     name = job.recipe.run_name()
     if record["recipe_digest"] != job.recipe.digest():
         raise UserError(
-            f"run.name={name} is taken by a run with other settings ({join(job.run.uri, "recipe.yaml")}); "
-            f"choose another run.name"
+            f"run.name={name} is taken by a run with other settings "
+            f"({join(job.run.uri, 'recipe.yaml')}); choose another run.name"
         )
     if record["data_digest"] != job.data_digest:
         raise UserError(

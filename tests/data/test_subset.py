@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import numpy as np
@@ -46,7 +47,7 @@ class Many:
 def test_fractions_nest_and_have_their_size(rows, fractions, stratified):
     source = Many(rows, np.arange(rows) % 7)
     sets = [choose(source, f, seed=3, stratified=stratified).rows() for f in sorted(fractions)]
-    for small, large in zip(sets, sets[1:], strict=False):
+    for small, large in itertools.pairwise(sets):
         assert set(small.tolist()) <= set(large.tolist())
     for fraction, chosen in zip(sorted(fractions), sets, strict=True):
         assert abs(len(chosen) - fraction * rows) <= (4 if stratified else 0.5)
