@@ -84,6 +84,23 @@ class Pass:
         return (n1 - n0) / (t1 - t0)
 
 
+def first_batches(source: Source, block_rows: int, executions: int) -> list[float]:
+    """Seconds to the first batch of a new stream, and of executions that follow on the same one."""
+    began = time.perf_counter()
+    order = Order(source.groups, RowSet.everything(len(source)), 0, 8192)
+    plan = Plan(order, BATCH, BATCH, 1, 0, 8, block_rows)
+    (shard,) = dataset(plan, source, SIMMIM).streaming_split(1, equal=True)
+    seconds = []
+    for _ in range(executions):
+        stream = micro_batches(shard, plan, 0, False)
+        next(stream)
+        seconds.append(time.perf_counter() - began)
+        for _ in stream:  # to its end, as an executor is used
+            pass
+        began = time.perf_counter()
+    return seconds
+
+
 def each_batch(source: Source, pictures: int, block_rows: int, start: int = 0) -> Iterator[int]:
     """Go over the stream as a trainer does, checking every row; yields how many batches came."""
     order = Order(source.groups, RowSet.everything(len(source)), 0, 8192)

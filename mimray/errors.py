@@ -29,3 +29,16 @@ class Stopped(MimrayError):
     """The run was stopped on request; the same command goes on with it (exit 75)."""
 
     exit_code = 75
+
+
+def own_words(error: BaseException) -> str:
+    """What an error of ours said, in one line, whatever other processes have wrapped around it.
+
+    Ray nests it as `cause` and appends advice of its own; torch's DataLoader puts its trace into the
+    text.
+    """
+    while isinstance(cause := getattr(error, "cause", None), BaseException):
+        error = cause
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    quoted = [line for line in lines if line.startswith(f"{__name__}.")]
+    return quoted[-1].partition(": ")[2] if quoted else lines[0]

@@ -198,6 +198,9 @@ KEEPS = [
     "speed.micro_batch=1",
     "speed.block_rows=8",
     "speed.prefetch=0",
+    "speed.loader=torch",
+    "speed.loader_processes=1",
+    "speed.cache_gib=0",
 ]
 
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mimray.hashing import Purpose, key, uniform
 
@@ -81,18 +80,13 @@ def cut(picture: np.ndarray, crop: Crop, size: int, out: np.ndarray | None = Non
     return out
 
 
-def resize(picture: np.ndarray, crop: Crop, size: int) -> Tensor:
-    """`cut` as a tensor, uint8 (3, size, size)."""
-    return torch.from_numpy(cut(picture, crop, size)).permute(2, 0, 1)
-
-
 def rescale(
     picture: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None
 ) -> np.ndarray:
     """Scale uint8 (H, W, 3) to `size` (height, width), into `out` where that is given.
 
     Antialiased bilinear, the pixels of Pillow 13: at most 1 off, without bias, at one value in a
-    thousand (one in fifty at sizes such as 240 to 192 where many sums lie halfway), since torch's
+    thousand (one in twenty-five at sizes such as 240 to 192 where many sums lie halfway), since torch's
     weights have about 15 bits and Pillow's 22. Both round after each of the two passes, so their
     order shows: with the other one a fifth of all values would be 1 off. Pillow scales the height
     first where it shrinks by more than twice as many pixels as the width (python-pillow/Pillow#9549);

@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch.nn.functional import interpolate
+
+from mimray.data.crop import rescale
 
 
 class Rectangle(NamedTuple):
@@ -64,7 +64,7 @@ class View:
         part = image[top:bottom, left:right]
         top, left, bottom, right = self.target
         part = (
-            self._turn(part, fill) if self.turned else rescale(part, (bottom - top, right - left))
+            self._turn(part, fill) if self.turned else _scaled(part, (bottom - top, right - left))
         )
         if self.mirror[0]:
             part, top = part[::-1], self.size[0] - bottom
@@ -89,7 +89,7 @@ class View:
         move = move + linear @ (self.source.left, self.source.top)
         move = move + step @ (0.5, 0.5) - 0.5  # OpenCV counts from the centre of the first pixel
         return cv2.warpAffine(
-            rescale(part, small),
+            _scaled(part, small),
             np.column_stack([step, move]),
             (self.size[1], self.size[0]),
             flags=cv2.INTER_LINEAR,
@@ -208,10 +208,8 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
     return np.column_stack([linear, -linear @ matrix[:, 2]])
 
 
-def rescale(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Scale uint8 (H, W, 3) to `size`: antialiased bilinear, within 1 of Pillow's."""
+def _scaled(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """As in pre-training; `picture` may be of any layout in memory."""
     if picture.shape[:2] == size:
         return picture
-    tensor = torch.from_numpy(np.require(picture, requirements=["C", "W"]))
-    scaled = interpolate(tensor.permute(2, 0, 1)[None], size, mode="bilinear", antialias=True)
-    return scaled[0].permute(1, 2, 0).numpy()
+    return rescale(np.require(picture, requirements=["C", "W"]), size)

@@ -30,6 +30,7 @@ from mimray.train.trainer import Fit
 
 log = logging.getLogger("mimray")
 _POLL_SECONDS = 0.3
+_END_SECONDS = 60.0  # for trainers to end after something went wrong
 
 
 class Progress(Protocol):
@@ -204,6 +205,19 @@ class Driver:
         self.job.mailbox = mailbox
         fit = Fit(self.job, layout)
         fit.start()
+        try:
+            self._watch(fit, mailbox, stopping)
+        except BaseException:
+            # a thread that still talks to a Ray that ends would end this process, and say nothing
+            mailbox.request_stop.remote()
+            fit.join(_END_SECONDS)
+            raise
+        return fit.outcome()
+
+    def _watch(self, fit: Fit, mailbox: Any, stopping: threading.Event) -> None:
+        """Empty the mailbox until the trainers have ended; pass a request to stop on."""
+        import ray
+
         asked = False
         while fit.is_alive():
             fit.join(_POLL_SECONDS)
@@ -213,7 +227,6 @@ class Driver:
                 self.progress.say("stopping after this step, with a checkpoint")
                 mailbox.request_stop.remote()
         self._take(ray.get(mailbox.take.remote()))
-        return fit.outcome()
 
     def _take(self, messages: list[dict[str, Any]]) -> None:
         """Act on what the trainers wrote."""

@@ -14,7 +14,7 @@ from ray.train.torch import get_device
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mimray.errors import RunFailed
+from mimray.errors import RunFailed, own_words
 from mimray.mim.build import build_model
 from mimray.mim.model import MaskedImageModel
 from mimray.mim.step import micro_batch, train_step
@@ -103,8 +103,7 @@ def train(job: Job) -> dict[str, Any]:
                 return {"status": "stopped", "step": step}
         return {"status": "finished", "step": plan.stop}
     except RunFailed as error:
-        # of a remote task: its cause, not the trace that Ray prints around it
-        post.send("failed", error=str(getattr(error, "cause", error)).splitlines()[-1])
+        post.send("failed", error=own_words(error))
         raise
     except torch.OutOfMemoryError:
         memory = torch.cuda.max_memory_allocated() / 2**30

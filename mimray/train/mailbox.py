@@ -22,7 +22,7 @@ class Mailbox:
 
     def __init__(self, starts: int) -> None:
         self.messages: list[Message] = []
-        self.stop = False
+        self.stop = self.failed = False
         self.starts = starts
 
     def begin(self, start: Message) -> int:
@@ -34,12 +34,17 @@ class Mailbox:
     def push(self, messages: list[Message]) -> bool:
         """Leave messages; returns whether the run shall stop."""
         self.messages += messages
+        self.failed |= any(message["kind"] == "failed" for message in messages)
         return self.stop
 
     def take(self) -> list[Message]:
         """All messages since the last call, in order of arrival."""
         messages, self.messages = self.messages, []
         return messages
+
+    def has_failed(self) -> bool:
+        """Whether a trainer said that the run failed: starting again would end there too."""
+        return self.failed
 
     def request_stop(self) -> None:
         """Let the trainers stop after the step that they are in."""

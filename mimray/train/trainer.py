@@ -8,6 +8,7 @@ import time
 from functools import partial
 from typing import Any
 
+import ray
 from ray.data import ExecutionOptions
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
@@ -39,8 +40,8 @@ def build_trainer(job: Job, layout: Layout) -> TorchTrainer:
             storage_path=job.run.file("ray"),
             storage_filesystem=job.run.filesystem,
             failure_config=FailureConfig(
-                max_failures=job.recipe.run.restarts,
-                controller_failure_limit=3,  # type: ignore[call-arg]  # V2's
+                max_failures=0,  # Fit starts again, and knows when that is no use
+                controller_failure_limit=0,  # type: ignore[call-arg]  # V2's
             ),
         ),
         datasets={"train": partial(train_stream, job)} if speed.loader == "ray" else {},
@@ -51,7 +52,10 @@ def build_trainer(job: Job, layout: Layout) -> TorchTrainer:
 
 
 class Fit(threading.Thread):
-    """`TorchTrainer.fit` in a thread of its own, where it leaves the signals to us."""
+    """`TorchTrainer.fit` in a thread of its own, where it leaves the signals to us.
+
+    Trainers that died are started again, `run.restarts` times, unless they said that the run failed.
+    """
 
     def __init__(self, job: Job, layout: Layout) -> None:
         super().__init__(name="fit", daemon=True)
@@ -61,10 +65,16 @@ class Fit(threading.Thread):
 
     def run(self) -> None:
         """Start the trainers and wait for them."""
-        try:
-            self.result = build_trainer(self.job, self.layout).fit()
-        except Exception as error:  # shown by outcome(), in the driver's thread
-            self.error = error
+        for left in reversed(range(self.job.recipe.run.restarts + 1)):
+            try:
+                self.result = build_trainer(self.job, self.layout).fit()
+                self.error = None
+                return
+            except Exception as error:  # shown by outcome(), in the driver's thread
+                self.error = error
+                log.debug("the trainers ended", exc_info=True)
+                if not left or ray.get(self.job.mailbox.has_failed.remote()):
+                    return
 
     def outcome(self) -> str:
         """`finished` or `stopped`; raises RunFailed with the trainers' own words in one line."""

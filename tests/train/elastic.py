@@ -11,14 +11,23 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from mimray.data.plan import Plan
 from mimray.train.job import Job
 
 WAYS = {
     "undisturbed": [(2, "ray", None)],  # trainers, loader, the step to stop after
     "stopped": [(3, "ray", 2), (1, "torch", 5), (2, "ray", None)],
 }
+
+
+class ShortSegments(Job):
+    """A job whose stream is several Ray Data executions, as only a very long one's is."""
+
+    def plan(self, start: int) -> Plan:
+        return replace(super().plan(start), segment_blocks=4)
 
 
 def noting(job: Job) -> dict:
@@ -81,6 +90,7 @@ def run(folder: Path, way: str, start: tuple, mailbox) -> dict:
         f"speed.loader={loader}",
     ]
     job = prepare(load_recipe("demo", words))
+    job.__class__ = ShortSegments
     job.run.make()
     job.mailbox, job.stop_after = mailbox, stop_after
     job.notes = folder / f"{way}-{workers}"

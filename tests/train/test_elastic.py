@@ -13,7 +13,7 @@ from mimray.data.sources import open_source
 from tests.train.elastic import WAYS
 from tests.train.runs import environment
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.faults
 
 DAMAGED = {3, 11, 17}
 

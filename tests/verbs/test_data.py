@@ -241,7 +241,7 @@ def undisturbed(folder: Path) -> dict[str, bytes]:
     return {f.name: f.read_bytes() for f in (folder / "undisturbed").glob("*.parquet")}
 
 
-@pytest.mark.ray
+@pytest.mark.faults
 def test_a_preparation_stopped_and_killed_gives_the_shards_of_an_undisturbed_one(tmp_path):
     write_photos(tmp_path / "photos", 880, damaged=5)
     process = start(tmp_path)
