@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,13 @@ from mimray.data.framing import Framing  # noqa: E402
 from mimray.data.node_cache import NodeCache  # noqa: E402
 from mimray.data.order import Order  # noqa: E402
 from mimray.data.plan import Plan  # noqa: E402
+from mimray.data.prepare import ROW_GROUP_SIZE  # noqa: E402
 from mimray.data.rowset import RowSet  # noqa: E402
 from mimray.data.sources import Source, open_source  # noqa: E402
-from mimray.data.stream import dataset, micro_batches  # noqa: E402
+from mimray.data.stream import dataset, micro_batches, segment  # noqa: E402
 from mimray.train.batches import Batches  # noqa: E402
 
-GROUP = 100  # rows a row group, as `mimray data prepare` writes them
+GROUP = ROW_GROUP_SIZE  # as `mimray data prepare` writes them
 BATCH = 128
 SIMMIM = Framing(192, True, 0, (0.67, 1.0), (3 / 4, 4 / 3), 0.5)
 
@@ -85,18 +86,20 @@ class Pass:
 
 
 def first_batches(source: Source, block_rows: int, executions: int) -> list[float]:
-    """Seconds to the first batch of a new stream, and of executions that follow on the same one."""
+    """Seconds to the first batch of a new stream; with more executions, of short segments that follow."""
     began = time.perf_counter()
     order = Order(source.groups, RowSet.everything(len(source)), 0, 8192)
-    plan = Plan(order, BATCH, BATCH, 1, 0, 8, block_rows)
+    long = Plan(order, BATCH, BATCH, 1, 0, 100_000, block_rows)  # a run's length
+    plan = long if executions == 1 else replace(long, segment_blocks=16)
     (shard,) = dataset(plan, source, SIMMIM).streaming_split(1, equal=True)
     seconds = []
     for _ in range(executions):
-        stream = micro_batches(shard, plan, 0, False)
-        next(stream)
+        batches = segment(shard, plan, False)
+        next(batches)
         seconds.append(time.perf_counter() - began)
-        for _ in stream:  # to its end, as an executor is used
-            pass
+        if executions > 1:
+            for _ in batches:
+                pass
         began = time.perf_counter()
     return seconds
 

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks._pictures import MemorySource, read_pictures, simmim_transform, skipped
@@ -53,6 +54,7 @@ class Official(Dataset):
 
 def threads_rate(pictures: list[bytes], count: int) -> float:
     """Pictures a second of `load_block` in threads."""
+    torch.set_num_threads(1)
     rows = np.arange(count)
     none = np.zeros((BATCH, 0), dtype=np.int64)
     blocks = [
@@ -92,7 +94,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, quiet_ray(cores()):
         source = write_set(pictures, ROWS, Path(folder))
         cold, *_ = first_batches(source, BLOCK, 1)
-        anew, *warm = first_batches(source, BLOCK, 1 + ROUNDS)
+        (anew,) = first_batches(source, BLOCK, 1)
+        _, *warm = first_batches(source, BLOCK, 1 + ROUNDS)
         for number in range(ROUNDS):
             passes.append(stream_pass(source, ROWS, BLOCK, start=number * (ROWS // BATCH)))
             threads.append(threads_rate(pictures, 3 * WARM))

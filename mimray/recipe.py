@@ -161,7 +161,8 @@ class Run(Section):
     log_every: Duration = "10it"
     """A row in metrics.jsonl; it averages the steps since the row before."""
     restarts: int = Field(3, ge=0)
-    """How often a group of workers that died is started again before the run fails."""
+    """How often a group of workers that died is started again, without a new checkpoint in between,
+    before the run fails."""
 
     @field_validator("tracking", mode="before")
     @classmethod

@@ -26,11 +26,12 @@ def ahead(items: Iterator[T], count: int) -> Iterator[T]:
 
     def work() -> None:
         try:
-            for item in items:
-                ready.put(item)
+            while True:
                 free.acquire()
                 if left.is_set():
                     return
+                ready.put(next(items))
+        except StopIteration:
             ready.put(_END)
         except BaseException as error:  # the consumer's to handle
             ready.put((_END, error))

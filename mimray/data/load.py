@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from mimray.data.crop import Crop, centre_crop, cut, draws, random_crop
 from mimray.data.decode import REASONS, Unreadable, decode
@@ -20,7 +19,6 @@ def load_block(source: Source, block: Block, framing: Framing) -> dict[str, np.n
     its spares that can be read, cut and masked with the numbers of the row whose place it takes; or
     -1 (black, weighs nothing) for padding and where there is no readable spare.
     """
-    torch.set_num_threads(1)  # a data task is given one CPU
     rows, count = block.rows, len(block.rows)
     images = np.zeros((count, framing.size, framing.size, 3), dtype=np.uint8)
     reasons = np.zeros(count, dtype=np.int8)

@@ -10,9 +10,10 @@ of workers, dividing or not.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -113,7 +114,7 @@ class Plan:
         first = number * self.block_rounds
         last = min(first + self.block_rounds, (self.stop - self.start) * self.rounds) - 1
         steps = range(first // self.rounds, last // self.rounds + 1)
-        parts = [self._position(self.start + step) for step in steps]
+        parts = [self._dealt(self.start + step) for step in steps]
         skip = first - steps[0] * self.rounds
         columns = [
             np.concatenate(c, axis=1)[:, skip : skip + self.block_rounds]
@@ -130,6 +131,14 @@ class Plan:
             Block(*(c[rank].reshape(count, *c.shape[3:]) for c in columns))
             for rank in range(self.workers)
         ]
+
+    def __getstate__(self) -> dict[str, Any]:  # without what is cached
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def _dealt(self) -> Callable[[int], Block]:
+        """`_position`, which several blocks in a row may ask for."""
+        return lru_cache(maxsize=2)(self._position)
 
     def _position(self, position: int) -> Block:
         """The batch at a position, dealt: arrays of shape (workers, rounds, micro, ...)."""

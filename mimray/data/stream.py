@@ -9,6 +9,7 @@ later Ray dealt otherwise, the run would stop and not train on something else in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import ray.data
@@ -69,8 +70,11 @@ class PlanDatasource(Datasource):
 
 def _read(block: Block, source: ray.ObjectRef, framing: Framing) -> Callable[[], list]:
     def read() -> list:
-        from mimray.data.load import load_block  # torch, which planning does without
+        import torch  # which planning does without
 
+        from mimray.data.load import load_block
+
+        torch.set_num_threads(1)  # a data task is given one CPU
         batch = load_block(_cached(source), block, framing)
         return [ray.data.block.BlockAccessor.batch_to_block(batch)]
 
@@ -90,17 +94,21 @@ def _cached(reference: ray.ObjectRef) -> Source:
 
 def segments(plan: Plan) -> int:
     """How many executions deliver the plan."""
-    return max(1, -(-plan.blocks // _blocks_of_rank(plan)))
+    first, each = _segment_sizes(plan)
+    return 1 + max(0, -(-(plan.blocks - first) // each))
 
 
 def segment_blocks(plan: Plan, segment: int) -> range:
     """Numbers of the blocks, of each rank, in one segment."""
-    per_rank = _blocks_of_rank(plan)
-    return range(segment * per_rank, min((segment + 1) * per_rank, plan.blocks))
+    first, each = _segment_sizes(plan)
+    start = first + (segment - 1) * each if segment else 0
+    return range(start, min(start + (each if segment else first), plan.blocks))
 
 
-def _blocks_of_rank(plan: Plan) -> int:
-    return max(1, plan.segment_blocks // plan.workers)
+def _segment_sizes(plan: Plan) -> tuple[int, int]:
+    """Blocks of each rank in the first segment, which is short so that planning it is, and in others."""
+    each = max(1, plan.segment_blocks // plan.workers)
+    return max(1, each // 16), each
 
 
 def dataset(plan: Plan, source: Source, framing: Framing) -> Dataset:
@@ -122,11 +130,14 @@ def micro_batches(shard: Any, plan: Plan, prefetch: int, pin: bool) -> Iterator[
     host, pinned if asked.
     """
     # Ray's own prefetch keeps the first batch back until it has them all, so it is ours.
-    yield from ahead(_segments_of(shard, plan, pin), prefetch)
+    parts = (segment(shard, plan, pin) for _ in range(segments(plan)))
+    yield from ahead(chain.from_iterable(parts), prefetch)
 
 
-def _segments_of(shard: Any, plan: Plan, pin: bool) -> Iterator[dict[str, Tensor]]:
-    for _ in range(segments(plan)):
-        yield from shard.iter_torch_batches(
+def segment(shard: Any, plan: Plan, pin: bool) -> Iterator[dict[str, Tensor]]:
+    """The micro-batches of the next segment: one execution of the dataset."""
+    return iter(
+        shard.iter_torch_batches(
             batch_size=plan.micro, prefetch_batches=0, device="cpu", pin_memory=pin
         )
+    )

@@ -115,17 +115,23 @@ def read_manifest(path: str, source: Source) -> RowSet:
             raise UserError(f"data.subset={path}: no such file; a share is written like 10%")
         file = pq.ParquetFile(io.BytesIO(data))
         about = json.loads((file.schema_arrow.metadata or {})[b"mimray"])
-    except (OSError, pa.ArrowException, KeyError, ValueError):
+        size, expected = about["source"]["rows"], about["subset"]["digest"]
+        pieces = (part.column("row").to_numpy() for part in file.iter_batches(columns=["row"]))
+        rows = RowSet.of_pieces(pieces, size)
+    except (OSError, pa.ArrowException, LookupError, TypeError, ValueError):
         raise UserError(
-            f"data.subset={path}: not a manifest; `mimray data subset` writes them"
+            f"data.subset={path}: not a manifest, or damaged; `mimray data subset` writes them"
         ) from None
+    if digest(rows) != expected:
+        raise UserError(
+            f"data.subset={path}: damaged, its rows are not those written; write it again"
+        )
     if about["source"]["digest"] != source.digest:
         raise UserError(
             f"data.subset={path}: written for other data than {source.uri} holds now: "
             f"{_difference(about, source)}"
         )
-    pieces = (piece.column("row").to_numpy() for piece in file.iter_batches(columns=["row"]))
-    return RowSet.of_pieces(pieces, len(source))
+    return rows
 
 
 def select(setting: str, source: Source) -> RowSet:

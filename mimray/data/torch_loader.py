@@ -51,5 +51,11 @@ def micro_batches(
             prefetch_factor=max(1, prefetch) if processes else None,
             multiprocessing_context="forkserver" if processes else None,
             pin_memory=pin,
+            worker_init_fn=_one_thread,
         )
     )
+
+
+def _one_thread(worker: int) -> None:
+    """A process decodes on one core; without processes the trainer's own threads stay as they are."""
+    torch.set_num_threads(1)

@@ -6,6 +6,7 @@ import logging
 import platform
 import statistics
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
@@ -30,6 +31,7 @@ from mimray.train.trainer import Fit
 
 log = logging.getLogger("mimray")
 _POLL_SECONDS = 0.3
+_SAVE_SECONDS = 5.0  # between two writings of run.json for damaged pictures alone
 _END_SECONDS = 60.0  # for trainers to end after something went wrong
 
 
@@ -86,6 +88,7 @@ class Driver:
         self.progress, self.draw = progress, draw
         self.record = self.run.record() or self._new_record()
         self.tracker: Tracker | None = None
+        self.saved_at = 0.0
         self.damaged = {(d["stream"], d["row"]): d for d in self.record["damaged"]}
 
     # ----- the record -----------------------------------------------------------------------------
@@ -110,6 +113,7 @@ class Driver:
 
     def _save(self, **changes: Any) -> None:
         self.record.update(changes)
+        self.saved_at = time.monotonic()
         if self.tracker is not None:
             self.record["mlflow_run_id"] = self.tracker.run_id
         self.run.write_record(self.record)
@@ -209,6 +213,7 @@ class Driver:
             self._watch(fit, mailbox, stopping)
         except BaseException:
             # a thread that still talks to a Ray that ends would end this process, and say nothing
+            fit.last.set()
             mailbox.request_stop.remote()
             fit.join(_END_SECONDS)
             raise
@@ -224,6 +229,7 @@ class Driver:
             self._take(ray.get(mailbox.take.remote()))
             if stopping.is_set() and not asked:
                 asked = True
+                fit.last.set()
                 self.progress.say("stopping after this step, with a checkpoint")
                 mailbox.request_stop.remote()
         self._take(ray.get(mailbox.take.remote()))
@@ -253,16 +259,18 @@ class Driver:
         """Name the pictures that could not be read; raises UserError when there are too many."""
         stream, data = message["stream"], self.recipe.data
         source = self.job.val_source if stream == "val" else self.job.train_source
+        before = len(self.damaged)
         for row, reason in message["pictures"]:
-            known = self.damaged.setdefault((message["stream"], row), {})
-            if not known:
-                known.update(
-                    stream=message["stream"],
-                    row=row,
-                    name=source.name(row),
-                    reason=REASONS[reason],
-                )
-        self._save(damaged=list(self.damaged.values()))
+            if (stream, row) not in self.damaged:
+                found = {"stream": stream, "row": row, "name": source.name(row)}
+                self.damaged[stream, row] = found | {"reason": REASONS[reason]}
+        if len(self.damaged) == before:
+            return
+        self.record["damaged"] = list(self.damaged.values())
+        if (
+            time.monotonic() - self.saved_at > _SAVE_SECONDS
+        ):  # else with the next checkpoint, or at the end
+            self._save()
         bad = [d for d in self.damaged.values() if d["stream"] == stream]
         count = len(self.job.val_rows if stream == "val" else self.job.order)
         if len(bad) > data.max_damaged * count:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import ray.train
 import torch
@@ -27,6 +27,8 @@ from mimray.train.mailbox import Post
 from mimray.train.recorder import Recorder
 from mimray.train.streams import rank_stream
 from mimray.train.validate import Validation
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -53,8 +55,7 @@ def train(job: Job) -> dict[str, Any]:
         model = build_model(recipe).to(trainer.device)
         optimizer = build_optimizer(model, recipe.optim)
         start = agree(trainer, checkpoint.newest(run) or 0 if trainer.rank == 0 else 0)
-        if start:
-            checkpoint.load(run, start, model, optimizer)
+        kept = checkpoint.load(run, start, model, optimizer) if start else {}
         replicas = replicate(model, trainer)
 
         # ----- data: exactly what the plan says, from there on -------------------------------------
@@ -67,11 +68,12 @@ def train(job: Job) -> dict[str, Any]:
         validate_every = clock.steps(recipe.run.validate_every)
         checkpoint_every = clock.steps(recipe.run.checkpoint_every)
         about = {
-            "hosts": hosts(trainer),
+            "hosts": gather(trainer, socket.gethostname()),
             "device": trainer.device.type,
             "precision": "bf16" if trainer.bf16 else "float32",
         }
-        recorder = Recorder(job, post, trainer.rank, trainer.device, start, about)
+        damaged = kept.get("damaged", [])
+        recorder = Recorder(job, post, trainer.rank, trainer.device, start, about, damaged)
 
         # ----- steps -------------------------------------------------------------------------------
         for position, received in batches:
@@ -98,7 +100,7 @@ def train(job: Job) -> dict[str, Any]:
             recorder.write_row(force=last or stop)
             if last or stop or step % checkpoint_every == 0:
                 with recorder.pause():
-                    recorder.save(model, optimizer)
+                    recorder.save(model, optimizer, gather(trainer, recorder.found))
             if stop and not last:
                 return {"status": "stopped", "step": step}
         return {"status": "finished", "step": plan.stop}
@@ -145,12 +147,12 @@ def agree(trainer: Trainer, value: int) -> int:
     return int(tensor.item())
 
 
-def hosts(trainer: Trainer) -> list[str]:
-    """Name of each rank's host, at all ranks."""
-    names: list[Any] = [socket.gethostname()] * trainer.ranks
+def gather(trainer: Trainer, value: T) -> list[T]:
+    """Each rank's value, at all ranks."""
+    values = [value] * trainer.ranks
     if trainer.ranks > 1:
-        dist.all_gather_object(names, names[0])
-    return names
+        dist.all_gather_object(values, value)
+    return values
 
 
 def replicate(model: MaskedImageModel, trainer: Trainer) -> nn.Module:

@@ -19,13 +19,17 @@ from mimray.train.mailbox import Post
 
 _FLUSH_SECONDS = 5.0
 
+Found = dict[tuple[str, int], int]
+"""Pictures that could not be read: (stream, row) -> reason."""
+
 
 class Recorder:
     """Turns step results into rows of `metrics.jsonl` and sends them to the driver.
 
     A row averages the steps since the row before; time spent validating and saving is not counted
     in its speed. Rows are durable before the checkpoint that relies on them is complete.
-    `hosts`: where each rank runs.
+    `about`: what is noted of the start. `kept`: (stream, row, reason) of the pictures that the
+    checkpoint knows to be unreadable.
     """
 
     def __init__(
@@ -36,10 +40,13 @@ class Recorder:
         device: torch.device,
         start: int,
         about: dict[str, Any],
+        kept: list[list[Any]],
     ) -> None:
         self.job, self.post, self.rank, self.device = job, post, rank, device
         self.log_every = job.clock.steps(job.recipe.run.log_every)
         self.step = self.logged = start
+        self.found: Found = {}
+        self.kept = kept
         self.unwritten: list[dict[str, Any]] = []
         self.extra: dict[str, float] = {}
         self.written_at = time.monotonic()
@@ -49,6 +56,10 @@ class Recorder:
             job.run.keep_rows_until(start)
             begun = {"step": start, "time": time.time(), **about}
             self.attempt = ray.get(job.mailbox.begin.remote(begun))
+            for stream in ("train", "val"):
+                known = [(row, reason) for of, row, reason in kept if of == stream]
+                if known:
+                    self.post.send("damaged", stream=stream, pictures=known)
         self._reset()
 
     def _reset(self) -> None:
@@ -65,10 +76,15 @@ class Recorder:
         self.waited = waited
 
     def damaged(self, stream: str, pictures: list[tuple[int, int]]) -> None:
-        """Pass on (row, reason) of pictures that could not be read, on every rank; empties the list."""
-        if pictures:
-            self.post.send("damaged", stream=stream, pictures=list(pictures))
-            pictures.clear()
+        """Pass on (row, reason) of pictures that could not be read, on every rank; empties the list.
+
+        Each of them once a start; checkpoints keep them too, for mail can be lost with a process.
+        """
+        new = [(row, reason) for row, reason in pictures if (stream, row) not in self.found]
+        self.found |= {(stream, row): reason for row, reason in new}
+        if new:
+            self.post.send("damaged", stream=stream, pictures=new)
+        pictures.clear()
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -125,12 +141,20 @@ class Recorder:
         self.job.run.append_rows(self.unwritten)
         self.unwritten, self.written_at = [], time.monotonic()
 
-    def save(self, model: MaskedImageModel, optimizer: torch.optim.Optimizer) -> None:
-        """Write a checkpoint of the last step."""
+    def save(
+        self, model: MaskedImageModel, optimizer: torch.optim.Optimizer, found: list[Found]
+    ) -> None:
+        """Write a checkpoint of the last step; `found`: every rank's own."""
         if self.rank:
             return
         self._flush_rows()
-        loop = {"step": self.step, "position": self.step, "recipe": self.job.recipe.digest()}
+        damaged = self.kept + [[*key, reason] for one in found for key, reason in one.items()]
+        loop = {
+            "step": self.step,
+            "position": self.step,
+            "recipe": self.job.recipe.digest(),
+            "damaged": [list(entry) for entry in sorted({tuple(entry) for entry in damaged})],
+        }
         keep = self.job.recipe.run.keep
         name = checkpoint.save(self.job.run, self.step, model, optimizer, loop, keep)
         self.post.send("checkpoint", step=self.step, name=name)

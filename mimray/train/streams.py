@@ -62,8 +62,11 @@ def val_stream(job: Job, rank: int) -> Iterator[dict[str, np.ndarray]]:
 
 @ray.remote(num_cpus=1)
 def _load(source: Source, block: Block, framing: Framing) -> dict[str, np.ndarray]:
+    import torch
+
     from mimray.data.load import load_block
 
+    torch.set_num_threads(1)
     return load_block(source, block, framing)
 
 

@@ -14,6 +14,7 @@ from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from mimray.errors import RunFailed
+from mimray.train import checkpoint
 from mimray.train.job import Job
 from mimray.train.resources import Layout
 from mimray.train.streams import train_stream
@@ -54,7 +55,8 @@ def build_trainer(job: Job, layout: Layout) -> TorchTrainer:
 class Fit(threading.Thread):
     """`TorchTrainer.fit` in a thread of its own, where it leaves the signals to us.
 
-    Trainers that died are started again, `run.restarts` times, unless they said that the run failed.
+    Trainers that died are started again, `run.restarts` times without a new checkpoint, unless they
+    said that the run failed. `last`: set it, and there is no other start.
     """
 
     def __init__(self, job: Job, layout: Layout) -> None:
@@ -62,19 +64,31 @@ class Fit(threading.Thread):
         self.job, self.layout = job, layout
         self.result: Any = None
         self.error: Exception | None = None
+        self.last = threading.Event()
 
     def run(self) -> None:
         """Start the trainers and wait for them."""
-        for left in reversed(range(self.job.recipe.run.restarts + 1)):
+        left = self.job.recipe.run.restarts
+        while True:
+            step = checkpoint.newest(self.job.run)
             try:
-                self.result = build_trainer(self.job, self.layout).fit()
-                self.error = None
+                self.result, self.error = build_trainer(self.job, self.layout).fit(), None
                 return
             except Exception as error:  # shown by outcome(), in the driver's thread
                 self.error = error
                 log.debug("the trainers ended", exc_info=True)
-                if not left or ray.get(self.job.mailbox.has_failed.remote()):
-                    return
+            if checkpoint.newest(self.job.run) != step:
+                left = self.job.recipe.run.restarts
+            if not left or self._is_over():
+                return
+            left -= 1
+
+    def _is_over(self) -> bool:
+        """Whether another start would be in vain."""
+        try:
+            return self.last.is_set() or ray.get(self.job.mailbox.has_failed.remote())
+        except ray.exceptions.RayError:  # Ray itself is gone
+            return True
 
     def outcome(self) -> str:
         """`finished` or `stopped`; raises RunFailed with the trainers' own words in one line."""

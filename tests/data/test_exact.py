@@ -8,12 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimray.data.crop import draws, random_crop
+from mimray import load_recipe
+from mimray.data.framing import Framing
+from mimray.data.load import load_block
 from mimray.data.order import Order, held_out
-from mimray.data.plan import PADDING, Plan
+from mimray.data.plan import PADDING, Block, Plan
 from mimray.data.rowset import RowSet
-from mimray.hashing import key
-from mimray.mim.masks import draw
+from mimray.mim.step import micro_batch
+from tests.data.conftest import encode, noise
 
 pytestmark = pytest.mark.unit
 
@@ -22,20 +24,42 @@ GROUPS = np.array([9, 1, 20, 13, 17])
 TRAINED = RowSet.everything(ROWS).without(held_out(ROWS, 0.02, 0))  # 30 rows: two batches an epoch
 
 
-def samples(rows, epochs):
-    """(row, epoch, box, flip, digest of the mask) of some rows of pictures of one size."""
-    numbers = draws(SEED, rows, epochs)
-    seeds = key(SEED, torch.from_numpy(rows), torch.from_numpy(epochs))
-    masks = draw("random", 32, 8, 4, 0.6, seeds).numpy()
-    return [
-        (
-            int(row),
-            int(epoch),
-            random_crop(120, 160, (0.2, 1.0), (3 / 4, 4 / 3), 0.5, number),
-            hashlib.sha256(mask.tobytes()).hexdigest(),
+class Pictures:
+    """Small pictures of different shapes; some cannot be read."""
+
+    def __init__(self):
+        self.data = [
+            encode(noise(20 + row % 7, 24 + row % 5, row)) if row % 9 else b"broken"
+            for row in range(ROWS)
+        ]
+
+    def read(self, rows):
+        return [self.data[row] for row in rows.tolist()]
+
+
+SOURCE = Pictures()
+FRAMING = Framing(16, True, SEED, (0.2, 1.0), (3 / 4, 4 / 3), 0.5)
+RECIPE = load_recipe("demo", ["model.image_size=16", "mask.unit=4", f"run.seed={SEED}"])
+
+
+def samples(block):
+    """(row, epoch, whose pixels, digest of the pixels, digest of the mask) of a block's rows.
+
+    Through the very functions of the data task and of the training step. The pixels stand for crop
+    box and flip.
+    """
+    columns = load_block(SOURCE, block, FRAMING)
+    out = []
+    for k in np.flatnonzero(block.rows != PADDING):
+        images = torch.from_numpy(columns["image"][k : k + 1]).permute(0, 3, 1, 2)
+        rows, epoch = torch.from_numpy(block.rows[k : k + 1]), int(block.epochs[k])
+        micro = micro_batch(RECIPE, 4, images, rows, torch.ones(1), epoch)
+        digests = (
+            hashlib.sha256(t.numpy().tobytes()).hexdigest()
+            for t in (images.contiguous(), micro.hidden)
         )
-        for row, epoch, number, mask in zip(rows, epochs, numbers, masks, strict=True)
-    ]
+        out.append((int(block.rows[k]), epoch, int(columns["seen"][k]), *digests))
+    return out
 
 
 def delivered(start, stop, workers, micro, block_rows):
@@ -44,17 +68,19 @@ def delivered(start, stop, workers, micro, block_rows):
     plan = Plan(order, BATCH, micro, workers, start, STEPS, block_rows)
     per_step = plan.rounds * micro
     blocks = [plan.block_of_all(number) for number in range(plan.blocks)]
-    batches = []
-    for step in range(stop - start):
-        batch = []
-        for rank in range(workers):
-            rows = np.concatenate([block[rank].rows for block in blocks])
-            epochs = np.concatenate([block[rank].epochs for block in blocks])
-            mine = slice(step * per_step, (step + 1) * per_step)
-            real = rows[mine] != PADDING
-            batch += samples(rows[mine][real], epochs[mine][real])
-        batches.append(sorted(batch))
-    return batches
+    ranks = [
+        Block(*(np.concatenate(column) for column in zip(*(b[rank] for b in blocks), strict=True)))
+        for rank in range(workers)
+    ]
+    return [
+        sorted(s for mine in ranks for s in samples(part(mine, step * per_step, per_step)))
+        for step in range(stop - start)
+    ]
+
+
+def part(block, start, count):
+    """Some rows of a block."""
+    return Block(*(column[start : start + count] for column in block))
 
 
 UNDISTURBED = delivered(0, STEPS, workers=1, micro=BATCH, block_rows=BATCH)
@@ -65,6 +91,8 @@ def test_the_undisturbed_run_goes_over_its_rows():
     assert len(UNDISTURBED) == STEPS
     assert all(len({s[0] for s in batch}) == BATCH for batch in UNDISTURBED)
     assert len({s for batch in UNDISTURBED for s in batch}) == STEPS * BATCH
+    taken = [s for batch in UNDISTURBED for s in batch if s[2] != s[0]]
+    assert taken and all(s[0] % 9 == 0 and s[2] % 9 for s in taken)
 
 
 @given(st.lists(START, min_size=1, max_size=4), st.data())

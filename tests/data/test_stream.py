@@ -33,6 +33,5 @@ def test_a_plan_without_blocks_is_one_empty_segment():
 
 
 def test_a_segment_holds_at_most_its_blocks():
-    plan = build(30, 2, limit=10)
-    assert stream.segments(plan) == 6
-    assert len(stream.segment_blocks(plan, 5)) * 2 == 10
+    plan = build(37, 2, limit=64)
+    assert [len(stream.segment_blocks(plan, k)) for k in range(stream.segments(plan))] == [2, 32, 3]

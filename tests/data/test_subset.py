@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mimray.data.rowset import RowSet
 from mimray.data.sources import open_source
 from mimray.data.subset import choose, digest, read_classes, read_manifest, select, write_manifest
+from mimray.errors import UserError
 from tests.data.conftest import encode, noise, refused
 
 pytestmark = pytest.mark.unit
@@ -147,6 +148,25 @@ def test_what_is_no_manifest_is_refused(photos, tmp_path):
     pq.write_table(pa.table({"row": [1]}), tmp_path / "plain.parquet")
     for name in ("text", "plain.parquet"):
         assert "not a manifest" in refused(read_manifest, str(tmp_path / name), photos)
+
+
+def test_a_manifest_with_flipped_bytes_is_refused_in_a_line(tmp_path):
+    """Whatever byte it is: no trace, and no other rows."""
+    source = Many(3000)
+    source.digest, source.parts = "d", lambda: []
+    path = tmp_path / "m.parquet"
+    rows = choose(source, 0.5)
+    write_manifest(str(path), source, rows, {})
+    whole = path.read_bytes()
+    refusals = 0
+    for place in range(4, len(whole), max(1, len(whole) // 200)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x15]) + whole[place + 1 :])
+        try:
+            assert digest(read_manifest(str(path), source)) == digest(rows)
+        except UserError as error:
+            refusals += 1
+            assert len(str(error).splitlines()) == 1
+    assert refusals > 20
 
 
 def test_class_lists(tmp_path, photos):
