@@ -105,13 +105,18 @@ def _add_data(data: argparse.ArgumentParser) -> None:
     subset.add_argument("src", metavar="SRC", help="as data.train")
     subset.add_argument("dst", metavar="DST", help="the manifest, a new Parquet file")
     subset.add_argument(
-        "--fraction", type=float, metavar="F", help="share of the pictures, like 0.1"
+        "--fraction", type=_share, metavar="F", help="share of the pictures, like 10%% or 0.1"
     )
     subset.add_argument("--seed", type=int, default=0, metavar="N", help="which ones (default 0)")
     subset.add_argument("--stratified", action="store_true", help="that share of every class")
     subset.add_argument("--classes", metavar="FILE", help="only these classes, a name a line")
     for action in (inspect, prepare, subset):
         action.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _share(word: str) -> float:
+    """`10%` or `0.1`; whether it is a share is for others to say."""
+    return float(word[:-1]) / 100 if word.endswith("%") else float(word)
 
 
 def _count_or_all(word: str) -> int | None:
@@ -151,7 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print("mimray: interrupted; the same command goes on", file=sys.stderr)
-        return Stopped.exit_code
+        sys.stderr.flush()
+        os._exit(Stopped.exit_code)  # an interpreter whose Ray was starting may crash as it ends
     except BrokenPipeError:  # `mimray recipe show demo | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -31,14 +31,18 @@ class Stopped(MimrayError):
     exit_code = 75
 
 
-def own_words(error: BaseException) -> str:
+def own_words(error: BaseException) -> str | None:
     """What an error of ours said, in one line, whatever other processes have wrapped around it.
 
-    Ray nests it as `cause` and appends advice of its own; torch's DataLoader puts its trace into the
-    text.
+    Ray nests it as `cause` and appends advice of its own, or leaves its trace as text, as torch's
+    DataLoader does. None where it is no error of ours.
     """
+    outer = error
     while isinstance(cause := getattr(error, "cause", None), BaseException):
         error = cause
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    quoted = [line for line in lines if line.startswith(f"{__name__}.")]
-    return quoted[-1].partition(": ")[2] if quoted else lines[0]
+    quoted = [line for line in str(outer).splitlines() if line.startswith(f"{__name__}.")]
+    if isinstance(error, MimrayError) and str(error).strip():
+        lines = str(error).strip().splitlines()
+        own = [line for line in lines if line.startswith(f"{__name__}.")]
+        return own[-1].partition(": ")[2] if own else lines[0]
+    return quoted[-1].partition(": ")[2] if quoted else None

@@ -9,9 +9,10 @@ papers' own loader does. What follows the end of a picture is ignored.
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -37,7 +38,7 @@ _OTHER_FORMATS = (
 _START_OF_SCAN = b"\xff\xda"
 _MAX_SCANS = 100  # a progressive photo has about ten
 _SCAN_WORK = 10**10  # bytes times pixels; below it scans without end take a second at most
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112  # EXIF tag: how the camera was held
 
 
 class Unreadable(Exception):
@@ -55,14 +56,42 @@ def decode(data: bytes, upright: bool = False) -> np.ndarray:
     says nothing.
     """
     if data[:3] == b"\xff\xd8\xff":
-        picture, exif = _decode_jpeg(data), _jpeg_exif
+        picture = _decode_jpeg(data)
     elif data[:8] == _PNG:
-        picture, exif = _decode_png(data), _png_exif
+        picture = _decode_png(data)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        picture, exif = _decode_webp(data), _webp_exif
+        picture = _decode_webp(data)
     else:
         raise Unreadable("format" if _is_other_format(data) else "not a picture")
-    return _turn(picture, _orientation(exif(data))) if upright else picture
+    return _turn(picture, orientation(data)) if upright else picture
+
+
+def orientation(data: bytes) -> int:
+    """How a camera was held, by EXIF: 1 (upright, or nothing sensible noted) to 8. Never raises."""
+    if data[:2] == b"\xff\xd8":
+        noted = _orientation(_jpeg_exif(data))
+    else:
+        noted = _orientation(_png_exif(data) if data[:8] == _PNG else _webp_exif(data))
+    return noted if noted in range(1, 9) else 1
+
+
+def mode(data: bytes) -> str:
+    """How a picture that `decode` accepts stores its colours, in Pillow's words. Never raises.
+
+    L, RGB, CMYK, P, LA, RGBA, "1" (one bit) or "I;16" (grey of 16 bits); "" where no header tells.
+    """
+    if data[:2] == b"\xff\xd8":
+        return {1: "L", 3: "RGB", 4: "CMYK"}.get(len(_frame(data).sampling), "")
+    if data[:8] == _PNG:
+        depth, colours = (*data[24:26], 0, 0)[:2]
+        if colours == 0:
+            return {1: "1", 16: "I;16"}.get(depth, "L")
+        return {2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}.get(colours, "")
+    kind, body = data[12:16], data[20:30]
+    alpha = (kind == b"VP8X" and body[:1] and body[0] & 0x10) or (
+        kind == b"VP8L" and int.from_bytes(body[1:5], "little") >> 28 & 1
+    )
+    return "RGBA" if alpha else "RGB"
 
 
 def _check_size(height: int, width: int) -> None:
@@ -83,16 +112,29 @@ def _is_other_format(data: bytes) -> bool:
 
 def _decode_jpeg(data: bytes) -> np.ndarray:
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        height, width, four = _jpeg_header(data)
         _check_size(height, width)
         if len(data) * height * width > _SCAN_WORK and _has_endless_scans(data):
             raise Unreadable("damaged")
-        if colours in ("CMYK", "YCCK"):
-            simplejpeg.decode_jpeg(data, "CMYK")  # Pillow, which converts, is lenient: check first
-            return _decode_pillow(data, JpegImageFile)
-        return simplejpeg.decode_jpeg(data, "RGB")
+        # into room of the size that was checked, so that no larger picture is decoded
+        picture = np.empty((height, width, 4 if four else 3), dtype=np.uint8)
+        picture = simplejpeg.decode_jpeg(data, "CMYK" if four else "RGB", buffer=picture)
+        # Pillow, which converts, is lenient: hence both
+        return _decode_pillow(data, JpegImageFile) if four else picture
     except ValueError:
         raise Unreadable("damaged" if _is_common_jpeg(data) else "format") from None
+
+
+def _jpeg_header(data: bytes) -> tuple[int, int, bool]:
+    """Height, width (pixels), and whether it has four colours. Raises ValueError where none is found."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        return height, width, colours in ("CMYK", "YCCK")
+    except KeyError:  # 4:4:1, which simplejpeg 1.9 decodes and has no name for
+        frame = _frame(data)
+        if not frame.sampling:
+            raise ValueError("no frame header") from None
+        return frame.height, frame.width, len(frame.sampling) == 4
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -112,18 +154,40 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += 2 + length
 
 
-def _frame(data: bytes) -> tuple[int, int]:
-    """A JPEG's coding process (0 to 15, as in the marker SOF0 to SOF15) and its bits a sample."""
+class _Frame(NamedTuple):
+    """What a JPEG's frame header says.
+
+    `process`: 0 to 15, as in the marker SOF0 to SOF15; `bits` a sample; `height`, `width` in pixels;
+    `sampling`: of each component, across (high half of the byte) and down.
+    """
+
+    process: int = 0
+    bits: int = 8
+    height: int = 0
+    width: int = 0
+    sampling: bytes = b""
+
+
+def _frame(data: bytes) -> _Frame:
+    """The first frame header; one without components where none is found."""
     for marker, payload in _segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return marker - 0xC0, payload[0] if payload else 0
-    return 0, 8
+            bits, height, width = struct.unpack(">BHH", payload[:5].ljust(5, b"\0"))
+            return _Frame(marker - 0xC0, bits, height, width, payload[7::3])
+    return _Frame()
 
 
 def _is_common_jpeg(data: bytes) -> bool:
-    """Baseline, extended or progressive, of 8 bits: not lossless, hierarchical or of 12 bits."""
-    process, bits = _frame(data)
-    return process in (0, 1, 2, 9, 10) and bits == 8
+    """Baseline, extended or progressive, of 8 bits, and of a sampling that is decoded.
+
+    Not lossless, hierarchical or of 12 bits. Colour is sampled as often as light or once a block of
+    up to four pixels in a row or column (4:4:4 to 4:1:1); black, of four, as often as light.
+    """
+    frame = _frame(data)
+    light, others = frame.sampling[:1], frame.sampling[1:]
+    sampled = light in b"\x11\x12\x21\x22\x14\x41" and set(others) <= {0x11, *light}
+    black = others[2:3] in (b"", light)
+    return frame.process in (0, 1, 2, 9, 10) and frame.bits == 8 and sampled and black
 
 
 def _has_endless_scans(data: bytes) -> bool:
@@ -132,7 +196,7 @@ def _has_endless_scans(data: bytes) -> bool:
     A scan of a dozen bytes may run over all pixels. In coded data these two bytes never stand side
     by side, so what is counted are scans, and those of a thumbnail.
     """
-    return _frame(data)[0] in (2, 10) and data.count(_START_OF_SCAN) > _MAX_SCANS
+    return _frame(data).process in (2, 10) and data.count(_START_OF_SCAN) > _MAX_SCANS
 
 
 def _decode_png(data: bytes) -> np.ndarray:
@@ -140,13 +204,16 @@ def _decode_png(data: bytes) -> np.ndarray:
 
     The decoder is given only what pixels are made of: it would unpack texts and profiles of any size.
     """
-    if data[12:16] == b"IHDR":
-        _check_size(int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big"))
+    if data[12:16] != b"IHDR":
+        raise Unreadable("damaged")
+    _check_size(int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big"))
     kept = [_PNG]
     for name, at, end in _chunks(data):
         if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != int.from_bytes(
             data[end - 4 : end], "big"
         ):
+            raise Unreadable("damaged")
+        if name == b"IHDR" and at > 8:  # a second one, of another size
             raise Unreadable("damaged")
         if name in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
             kept.append(data[at:end])
@@ -227,7 +294,7 @@ def _orientation(exif: bytes) -> int:
     at = int.from_bytes(exif[4:8], order)
     count = int.from_bytes(exif[at : at + 2], order)
     for entry in range(at + 2, min(at + 2 + 12 * count, len(exif)), 12):
-        if int.from_bytes(exif[entry : entry + 2], order) == _ORIENTATION:
+        if int.from_bytes(exif[entry : entry + 2], order) == ORIENTATION:
             return int.from_bytes(exif[entry + 8 : entry + 10], order)
     return 1
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import platform
 import posixpath
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -101,28 +102,53 @@ def each(filesystem: fs.FileSystem, call: Callable[[Item], T], items: Iterable[I
         return list(pool.map(call, items))
 
 
+class Seen(NamedTuple):
+    """When a local file was written, as the host that opened the data saw it."""
+
+    mtime_ns: int
+    host: str  # another one may have a copy of its own under the same path
+
+
+def seen(filesystem: fs.FileSystem, info: fs.FileInfo) -> Seen | None:
+    """What `read_unchanged` can compare; None for a store, where it would cost a request."""
+    if not is_local(filesystem) or info.mtime_ns is None:
+        return None
+    return Seen(info.mtime_ns, platform.node())
+
+
 def read_unchanged(
-    filesystem: fs.FileSystem, path: str, size: int, read: Callable[[pa.NativeFile], T]
+    filesystem: fs.FileSystem,
+    path: str,
+    size: int,
+    read: Callable[[pa.NativeFile], T],
+    then: Seen | None = None,
 ) -> T:
-    """What `read` takes from a file that had `size` bytes when the data was opened.
+    """What `read` takes from a file that had `size` bytes, and was as `then`, at the data's opening.
 
     A store that stumbles is asked again for some seconds. Raises RunFailed, naming the file, when it
-    is gone, has another size now, or cannot be read.
+    is gone, has another size now or was written to, or cannot be read.
     """
     for pause in (*(() if is_local(filesystem) else _PAUSES), None):
         try:
             with filesystem.open_input_file(path) as file:
                 if file.size() != size:
-                    raise RunFailed(
-                        f"{path}: has changed since the data was opened: "
-                        f"{file.size()} bytes instead of {size}"
-                    )
+                    _changed(path, f"{file.size()} bytes instead of {size}")
+                if (
+                    then is not None
+                    and then.host == platform.node()
+                    and filesystem.get_file_info(path).mtime_ns != then.mtime_ns
+                ):
+                    _changed(path, "it was written to")
                 return read(file)
         except (OSError, ArrowException) as error:
             if pause is None or isinstance(error, FileNotFoundError):
                 raise RunFailed(f"{path}: cannot be read any more: {_first_line(error)}") from None
         time.sleep(pause)
     raise AssertionError("unreachable")
+
+
+def _changed(path: str, how: str) -> NoReturn:
+    raise RunFailed(f"{path}: has changed since the data was opened: {how}")
 
 
 def read_bytes(filesystem: fs.FileSystem, path: str) -> bytes | None:
@@ -144,12 +170,16 @@ def write_atomic(filesystem: fs.FileSystem, path: str, data: bytes) -> None:
             file.write(data)
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.part"
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(temporary).replace(path)
+    temporary = Path(f"{path}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(Path(path).parent)
 
 

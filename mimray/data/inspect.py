@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Iterator
@@ -10,16 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from mimray.data.decode import Unreadable, decode
+from mimray.data.decode import Unreadable, decode, mode, orientation
 from mimray.data.sheet import thumbnail
 from mimray.data.sources import Source
 
 SAMPLE_BYTES = 2**30  # of row groups that are read for a sample
 _FEWEST_GROUPS = 8
 _READ = 64  # pictures read at a time
-ORIENTATION = 0x0112  # EXIF tag: how the camera was held
 _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -35,6 +32,7 @@ _MODES = {
     "P": "palette",
     "PA": "palette with alpha",
     "1": "one bit",
+    "I;16": "grey of 16 bits",
 }
 
 
@@ -128,13 +126,10 @@ def look(row: int, data: bytes, cell: int = 0) -> Look:
     except Unreadable as error:
         return Look(row, len(data), kind, error.reason)
     height, width, _ = pixels.shape
-    with Image.open(io.BytesIO(data)) as image:
-        mode = (
-            "grey of 16 bits" if image.mode.startswith("I") else _MODES.get(image.mode, image.mode)
-        )
-    turned = orientation(data) != 1
+    stored, turned = mode(data), orientation(data) != 1
     picture = thumbnail(pixels, cell) if cell else None
-    return Look(row, len(data), kind, "", mode, width, height, turned, picture)
+    name = _MODES.get(stored, stored)
+    return Look(row, len(data), kind, "", name, width, height, turned, picture)
 
 
 def format_of(data: bytes) -> str:
@@ -142,16 +137,6 @@ def format_of(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     return next((name for magic, name in _MAGIC if data.startswith(magic)), "other")
-
-
-def orientation(data: bytes) -> int:
-    """How a camera was held, by EXIF: 1 (upright, or nothing sensible noted) to 8."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF fails in many ways, and is no damage to the picture
-        return 1
-    return value if value in range(1, 9) else 1
 
 
 def share_interval(bad: np.ndarray, group: np.ndarray) -> tuple[float, float]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import mmap
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -17,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from mimray.data.decode import Unreadable, decode
+from mimray.data.decode import ORIENTATION, Unreadable, decode, orientation
 from mimray.data.files import sync_folder, write_atomic
-from mimray.data.inspect import ORIENTATION, orientation, whole_groups
+from mimray.data.inspect import whole_groups
 from mimray.data.prepare import Destination, Plan
 from mimray.data.sources import Source
 from mimray.errors import RunFailed
@@ -148,9 +150,10 @@ def _pictures(
 
 
 class _ShardFile:
-    """A Parquet file under way: under another name until it is whole, where renaming is to be had.
+    """A Parquet file under way, which gets its name when it is whole.
 
-    (An object of an object store appears whole.) Not compressed and without dictionaries or
+    Until then it has another name; one for a store lies among this host's temporary files, without
+    a name, and is written in one go. Not compressed and without dictionaries or
     statistics: the bytes are compressed pictures, all different.
     """
 
@@ -158,18 +161,17 @@ class _ShardFile:
         self.destination, self.schema = destination, shard.schema()
         self.path = destination.shard_path(shard.number)
         name = f"{destination.plan.name(shard.number)}.{secrets.token_hex(4)}.part"
-        self.part = f"{destination.notes}/{name}" if destination.local else self.path
+        self.part = Path(destination.notes) / name
         self.rows: list[_Row] = []
         self.bytes = 0
-        self.stream = destination.filesystem.open_output_stream(self.part)
+        self.file = open(self.part, "x+b") if destination.local else tempfile.TemporaryFile()  # noqa: SIM115
         self.writer = pq.ParquetWriter(
-            self.stream,
+            self.file,
             self.schema,
             compression="none",
             use_dictionary=False,
             write_statistics=False,
         )
-        self.whole = False
 
     def add(self, row: _Row) -> None:
         """Add a row; a row group is written when it is full."""
@@ -188,26 +190,29 @@ class _ShardFile:
         if self.rows:
             self._write_group()
         self.writer.close()
-        size = int(self.stream.tell())
-        self.stream.close()
+        self.file.flush()
+        size = self.file.tell()
         if self.destination.local:
-            handle = os.open(self.part, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            Path(self.part).replace(self.path)
+            os.fsync(self.file.fileno())
+            self.part.replace(self.path)
             sync_folder(Path(self.path).parent)
-        self.whole = True
+        else:
+            self._store()
         return size
 
+    def _store(self) -> None:
+        """One call writes all, so that no signal comes between: closing an object makes it appear."""
+        with (
+            mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ) as whole,
+            self.destination.filesystem.open_output_stream(self.path) as stream,
+        ):
+            stream.write(whole)
+
     def discard(self) -> None:
-        """Remove what is not whole: closing an object makes it appear."""
-        if self.whole:
-            return
+        """Remove what is not whole; a shard that stands, of this writer or another, stays."""
         with suppress(OSError, pa.ArrowException):
             self.writer.close()
-        with suppress(OSError, pa.ArrowException):
-            self.stream.close()
-        with suppress(OSError, pa.ArrowException):
-            self.destination.filesystem.delete_file(self.part)
+        with suppress(OSError):
+            self.file.close()
+        if self.destination.local:
+            self.part.unlink(missing_ok=True)

@@ -39,7 +39,7 @@ def choose(
     Raises UserError where classes are asked for that the source does not tell.
     """
     if not 0.0 < fraction <= 1.0:
-        raise UserError(f"--fraction {fraction:g} is not a share; give a number above 0, at most 1")
+        raise UserError(f"a share of {fraction:g} is none; write it like 10% or 0.1, at most 1")
     if not stratified and classes is None:
         return RowSet.smallest(len(source), round(fraction * len(source)), Purpose.SUBSET, seed)
     labels = source.labels()
@@ -112,7 +112,7 @@ def read_manifest(path: str, source: Source) -> RowSet:
     try:
         data = read_bytes(*resolve(path))
         if data is None:
-            raise UserError(f"data.subset={path}: no such file; a share is written like 10%")
+            raise UserError(f"data.subset={path}: no such file; a share is written like 10% or 0.1")
         file = pq.ParquetFile(io.BytesIO(data))
         about = json.loads((file.schema_arrow.metadata or {})[b"mimray"])
         size, expected = about["source"]["rows"], about["subset"]["digest"]
@@ -128,25 +128,30 @@ def read_manifest(path: str, source: Source) -> RowSet:
         )
     if about["source"]["digest"] != source.digest:
         raise UserError(
-            f"data.subset={path}: written for other data than {source.uri} holds now: "
-            f"{_difference(about, source)}"
+            f"data.subset={path}: written for other data ({about['source']['uri']}) than {source.uri} "
+            f"holds now: {_difference(about, source)}"
         )
     return rows
 
 
+def share(text: str) -> float | None:
+    """`10%` or `0.1` as a number, or None where the text is neither."""
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        return None
+
+
 def select(setting: str, source: Source) -> RowSet:
     """The rows that `data.subset` means: a share like `10%` (of seed 0), or a manifest's."""
-    if not setting.endswith("%"):
+    fraction = share(setting)
+    if fraction is None:
         return read_manifest(setting, source)
-    try:
-        share = float(setting[:-1]) / 100
-        if not 0.0 < share <= 1.0:
-            raise ValueError
-    except ValueError:
+    if not 0.0 < fraction <= 1.0:
         raise UserError(
-            f"data.subset={setting} is not a share; write it like 10%, above 0 and at most 100"
-        ) from None
-    return choose(source, share)
+            f"data.subset={setting} is not a share; write it like 10% or 0.1, above 0 and at most all"
+        )
+    return choose(source, fraction)
 
 
 def _parts(source: Source) -> list[tuple[str, int, int]]:
@@ -170,8 +175,7 @@ def _difference(about: dict[str, Any], source: Source) -> str:
         if name not in now:
             return f"{name} is gone"
         if now[name] != (size, rows):
-            return (
-                f"{name} had {rows} rows in {size} bytes and has {now[name][1]} in {now[name][0]}"
-            )
+            is_now = now[name]
+            return f"{name} had {rows} picture(s), {size} bytes, and has {is_now[1]}, {is_now[0]}"
     new = next((name for name in now if name not in then), None)
-    return f"{new} is new" if new else "its files are named otherwise"
+    return f"{new} is new" if new else "its files hold other pictures"

@@ -154,8 +154,10 @@ class Driver:
         step = checkpoint.newest(self.run) or 0
         if step:  # the last start may have died before it noted it
             self.record.update(steps=step, checkpoint=checkpoint.name_of(step))
+        chosen = self.recipe.data.subset
+        subset = f" (data.subset={chosen}, less what is held out)" if chosen else ""
         self.progress.say(
-            f"{self.record['name']}: {photos['train']} photos, {photos['val']} held out, "
+            f"{self.record['name']}: {photos['train']} photos{subset}, {photos['val']} held out, "
             + (f"going on from step {step}" if step else f"{self.job.clock.total} steps")
         )
         # in this order, for Ray puts a handler of SIGTERM in place when it starts

@@ -14,7 +14,7 @@ from ray.train.torch import get_device
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mimray.errors import RunFailed, own_words
+from mimray.errors import own_words
 from mimray.mim.build import build_model
 from mimray.mim.model import MaskedImageModel
 from mimray.mim.step import micro_batch, train_step
@@ -104,9 +104,6 @@ def train(job: Job) -> dict[str, Any]:
             if stop and not last:
                 return {"status": "stopped", "step": step}
         return {"status": "finished", "step": plan.stop}
-    except RunFailed as error:
-        post.send("failed", error=own_words(error))
-        raise
     except torch.OutOfMemoryError:
         memory = torch.cuda.max_memory_allocated() / 2**30
         post.send(
@@ -114,6 +111,10 @@ def train(job: Job) -> dict[str, Any]:
             error=f"out of GPU memory at {memory:.1f} GiB: lower speed.micro_batch (it does not "
             f"change the result; now {job.micro_batch})",
         )
+        raise
+    except Exception as error:  # of ours, it would come again if the trainers started again
+        if words := own_words(error):
+            post.send("failed", error=words)
         raise
     finally:
         post.flush()

@@ -13,7 +13,7 @@ from ray.data import ExecutionOptions
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from mimray.errors import RunFailed
+from mimray.errors import RunFailed, own_words
 from mimray.train import checkpoint
 from mimray.train.job import Job
 from mimray.train.resources import Layout
@@ -96,6 +96,7 @@ class Fit(threading.Thread):
             status: str = self.result.return_value["status"]
             return status
         causes = getattr(self.error, "worker_failures", {}).values()
-        cause = str(next(iter(causes), self.error)).strip().splitlines()
+        cause = next(iter(causes), self.error)
         log.debug("training failed", exc_info=self.error)
-        raise RunFailed(f"the trainers failed: {cause[-1] if cause else type(self.error).__name__}")
+        lines = str(cause).strip().splitlines() or [type(cause).__name__]
+        raise RunFailed(own_words(cause) or f"the trainers failed: {lines[-1]}")

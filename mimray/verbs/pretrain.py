@@ -82,7 +82,8 @@ def _print_table(
         table.add_row(name, value)
     if record["damaged"]:
         table.add_row(
-            "left out", f"{len(record['damaged'])} unreadable pictures, named in run.json"
+            "left out",
+            f"{len(record['damaged'])} unreadable pictures that were met, named in run.json",
         )
     screen.print(table)
 

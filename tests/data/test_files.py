@@ -139,6 +139,14 @@ def test_a_write_that_fails_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write_atomic(local, path, b"newer")
     assert read_bytes(local, path) == b"old"
+    assert [f.name for f in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_folder_is_not_written_over(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_atomic(fs.LocalFileSystem(), str(tmp_path / "a"), b"x")
+    assert [f.name for f in tmp_path.iterdir()] == ["a"]
 
 
 def test_other_stores_are_written_too(tmp_path):

@@ -1,5 +1,7 @@
 import io
 import json
+import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -8,14 +10,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mimray.data import inspect
-from mimray.data.decode import REASONS
+from mimray.data.decode import REASONS, orientation
+from mimray.data.decode import mode as decode_mode
 from mimray.data.inspect import (
     evenly,
     format_of,
     in_class_order,
     look,
     look_at,
-    orientation,
     rows_to_look_at,
     share_interval,
     whole_groups,
@@ -23,6 +25,7 @@ from mimray.data.inspect import (
 from mimray.data.sheet import CELL, draw_sheet, thumbnail
 from mimray.data.sources import open_source
 from tests.data.conftest import encode, noise, write_parquet
+from tests.data.test_poison import with_chunk
 
 pytestmark = pytest.mark.unit
 
@@ -110,6 +113,49 @@ class TestLook:
     def test_modes_by_peoples_names(self, picture, format, mode):
         found = look(0, encode(picture, format))
         assert (found.mode, found.format.upper(), found.reason) == (mode, format, "")
+
+    @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+    @pytest.mark.parametrize("options", [{"format": "JPEG"}, {"format": "JPEG", "progressive": True},
+                                         {"format": "PNG"}, {"format": "WEBP"},
+                                         {"format": "WEBP", "lossless": True},
+                                         {"format": "WEBP", "exif": b"Exif\0\0"}])  # fmt: skip
+    def test_the_mode_is_pillows(self, mode, options):
+        picture = Image.fromarray(noise()).convert(mode)
+        if "A" in mode:
+            picture.putalpha(Image.fromarray(noise(seed=1)[..., 0]))
+        try:
+            data = encode(picture, **options)
+        except OSError:
+            pytest.skip("this format has no such mode")
+        pillows = Image.open(io.BytesIO(data)).mode
+        assert decode_mode(data) == pillows
+        assert look(0, data).mode == inspect._MODES.get(pillows, pillows)
+
+    @pytest.mark.parametrize(
+        ("name", "body"),
+        [
+            *((b"pHYs", b"\0"), (b"cHRM", b"\0"), (b"sRGB", b""), (b"gAMA", b"")),
+            (b"zTXt", b"a\0\0" + zlib.compress(bytes(50 << 20), 9)),
+        ],
+    )
+    def test_what_a_decoder_skips_is_not_opened(self, name, body):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        data = with_chunk(encode(noise(), exif=exif), name, body)
+        found = look(0, data)
+        assert (found.mode, found.reason, found.turned) == ("RGB", "", True)
+
+    def test_a_closer_look_warns_of_nothing(self):
+        large = encode(np.zeros((9500, 10_000), dtype=bool))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert look(0, large).mode == "one bit"
+
+    @given(st.sampled_from(["JPEG", "PNG", "WEBP"]), st.binary(max_size=40))
+    def test_headers_alone_never_raise(self, format, rest):
+        start = encode(noise(), format)[: 40 - len(rest)]
+        for data in (start + rest, rest):
+            assert isinstance(decode_mode(data), str) and orientation(data) in range(1, 9)
 
     @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "TIFF"])
     def test_the_format_is_told_by_content(self, format):

@@ -1,5 +1,6 @@
 """Files made to break a decoder: a verdict each, in bounded time, and never anything else."""
 
+import io
 import struct
 import time
 import warnings
@@ -13,6 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mimray.data.decode import REASONS, Unreadable, decode
+from mimray.data.inspect import look
 from tests.data.conftest import encode, noise
 from tests.data.test_decode import lenient, photo, reason, turned
 
@@ -115,6 +117,60 @@ def test_rare_kinds_of_jpeg_are_no_format_of_ours(marker, bits, expected):
     assert reason(bytes(data)) == expected
 
 
+def sampled(luma, size=(64, 64), mode="RGB"):
+    """A 4:2:0 JPEG that claims another sampling; as many blocks make a picture in 4:4:1 and 4:1:1."""
+    data = bytearray(encode(Image.open(io.BytesIO(photo(size))).convert(mode), "JPEG",
+                            subsampling=2))  # fmt: skip
+    data[data.index(b"\xff\xc0") + 11] = luma
+    if mode == "CMYK":
+        data[data.index(b"\xff\xc0") + 20] = luma
+    return bytes(data)
+
+
+def test_a_sampling_without_a_name_is_decoded_as_strictly():
+    data = sampled(0x14)
+    picture = decode(data)
+    assert picture.shape == (64, 64, 3) and picture.flags.writeable
+    assert np.abs(picture.astype(int) - lenient(data)).max() <= 4
+    assert reason(data[: len(data) // 2]) == "damaged"
+    at = data.index(b"\xff\xc0") + 5
+    for side, why in ((60_000, "too many pixels"), (7, "too small"), (128, "damaged")):
+        assert reason(data[:at] + struct.pack(">HH", side, side) + data[at + 4 :]) == why
+    four = sampled(0x14, mode="CMYK")  # of other blocks than these
+    assert reason(four) == "damaged"
+
+
+def test_a_frame_header_that_only_the_decoder_sees_makes_no_larger_picture():
+    """It skips two bytes that we take for a segment's, so it finds a frame and a scan in there."""
+    data = sampled(0x14)
+    at, scan = data.index(b"\xff\xc0"), data.index(b"\xff\xda") + 14
+    small, tables = data[at : at + 19], data[at + 19 : scan]
+    large = small[:5] + struct.pack(">HH", 20_000, 20_000) + small[9:]
+    hidden = struct.pack(">H", len(large + tables) + 2) + large + tables
+    began = time.perf_counter()
+    assert reason(data[:at] + b"\xff\0" + hidden + small + data[scan:]) == "damaged"
+    assert time.perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize("luma", [0x24, 0x42, 0x13, 0x31])
+def test_a_sampling_that_is_not_decoded_is_no_format_of_ours(luma):
+    assert reason(sampled(luma)) == "format"
+    assert reason(sampled(luma)[: sampled(luma).index(b"\xff\xc0")]) == "damaged"
+
+
+def test_black_that_is_sampled_unlike_light_is_no_format_of_ours():
+    four = Image.fromarray(noise()).convert("CMYK")
+    assert reason(encode(four, "JPEG", subsampling=2)) == "format"
+    assert decode(encode(four, "JPEG", subsampling=0)).shape == (24, 32, 3)
+
+
+def test_the_size_of_a_png_is_that_of_its_one_header():
+    """Pillow takes the last header, and one that stands behind other chunks."""
+    png, small = encode(noise()), struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)
+    for first in (chunk(b"IHDR", small), chunk(b"tEXt", b"a\0b")):
+        assert reason(png[:8] + first + png[8:]) == "damaged"
+
+
 def scans_without_end(side, count):
     """A progressive JPEG that goes over all its pixels once more with every 14 bytes."""
     data = encode(Image.new("L", (side, side), 128), "JPEG", progressive=True)
@@ -156,10 +212,12 @@ def bases():
         *(encode(smooth.quantize(16), transparency=3), encode(smooth, **frames)),
         *(encode(smooth, "WEBP"), encode(smooth.convert("RGBA"), "WEBP", lossless=True)),
         *(turned(6, format="WEBP"), encode(smooth, "WEBP", **frames)),
+        *(sampled(0x14), sampled(0x41)),
     ]
 
 
 BASES = bases()
+FRAMES = [i for i, data in enumerate(BASES) if b"\xff\xc0\0\x11" in data]
 EDIT = st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
 
 
@@ -168,11 +226,27 @@ def test_whatever_happens_to_a_file_it_is_a_picture_or_unreadable(base, edits, s
     data = bytearray(BASES[base])
     for place, change in edits:
         data[int(place * len(data))] ^= change
+    verdict(bytes(data[: int(share * len(data))]))
+
+
+@given(st.sampled_from(FRAMES), st.lists(st.tuples(st.integers(2, 18), st.integers(0, 255)),
+                                         min_size=1, max_size=3))  # fmt: skip
+def test_whatever_a_frame_header_says_it_is_a_picture_or_unreadable(base, edits):
+    data = bytearray(BASES[base])
+    frame = data.index(b"\xff\xc0")
+    for place, value in edits:
+        data[frame + place] = value
+    verdict(bytes(data))
+
+
+def verdict(data):
+    """A picture or a reason, no warning, and a closer look that never fails."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        assert look(0, data).reason in REASONS
         for upright in (False, True):
             try:
-                picture = decode(bytes(data[: int(share * len(data))]), upright)
+                picture = decode(data, upright)
                 assert picture.dtype == np.uint8 and picture.flags.writeable
                 assert picture.ndim == 3 and picture.shape[2] == 3 and min(picture.shape[:2]) >= 8
             except Unreadable as error:

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mimray.data.decode import Unreadable, decode
+from mimray.data.decode import Unreadable, decode, orientation
 from mimray.data.files import list_files, read_bytes
-from mimray.data.inspect import orientation
 from mimray.data.prepare import Destination, Plan, default_rows_per_shard, shuffle_window
 from mimray.data.shards import Shard, shrink, write_shard
 from mimray.data.sources import open_source
@@ -245,6 +244,36 @@ class TestStore:
             write_all(source, uri)
         names = [f.base_name for f in list_files(uri)[2]]
         assert names == ["train-00000-of-00002.parquet"]
+
+    def test_a_finished_shard_outlives_a_second_writer(self, uri, folder):
+        """There is no lock on a store; one who starts and stops, or fails, leaves what stands."""
+        source = open_source(str(folder))
+        destination, notes = write_all(source, uri)
+        stored = f"{destination.path}/train-00000-of-00002.parquet"
+        whole = read_bytes(destination.filesystem, stored)
+        shard = Shard(0, np.arange(4), source.labels()[:4], source.classes)
+        second = write_shard(source, destination, shard)
+        next(second)
+        assert read_bytes(destination.filesystem, stored) == whole
+        second.close()
+        assert read_bytes(destination.filesystem, stored) == whole
+        (folder / "cat/torn.jpg").unlink()
+        with pytest.raises(RunFailed, match=r"torn\.jpg"):
+            list(write_shard(source, destination, shard))
+        assert read_bytes(destination.filesystem, stored) == whole
+        assert destination.complete() == notes
+
+    def test_nothing_stands_under_a_shards_name_before_it_is_whole(self, uri, folder):
+        source = open_source(str(folder))
+        destination = Destination(uri, plan_for(source, row_group_size=1))
+        destination.claim()
+        shard = Shard(0, np.arange(4), source.labels()[:4], source.classes)
+        under_way = write_shard(source, destination, shard)
+        next(under_way)
+        stored = f"{destination.path}/train-00000-of-00002.parquet"
+        assert read_bytes(destination.filesystem, stored) is None
+        under_way.close()
+        assert read_bytes(destination.filesystem, stored) is None
 
     def test_a_bucket_that_is_not_there(self, uri, folder):
         nowhere = uri.replace("s3://bucket", "s3://nowhere")

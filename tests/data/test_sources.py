@@ -1,5 +1,9 @@
 import json
+import os
 import pickle
+import pickletools
+import platform
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
@@ -7,9 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import fs
 
-from mimray.data.node_cache import NodeCache
+from mimray.data.node_cache import NodeCache, cache_key
+from mimray.data.prepare import Plan
 from mimray.data.sources import open_source
+from mimray.data.sources.folder import FolderSource
 from mimray.errors import RunFailed
 from tests.data.conftest import encode, noise, refused, write_parquet
 
@@ -77,27 +84,27 @@ def test_a_row_group_is_read_once_with_a_cache(tmp_path, cache, layout):
     source.cache = cache
     wanted = [b"" if data is None else data for data in pictures]
     assert source.read(range(23)) == wanted
-    assert {p.name for p in cache.folder.glob("[!.]*")} == {
-        f"{source.digest}-{g}" for g in range(6)
-    }
+    begin = cache_key(str(tmp_path / "x"), str(tmp_path / "x"), source.digest)
+    assert {p.name for p in cache.folder.glob("[!.]*")} == {f"{begin}-{g}" for g in range(6)}
     (tmp_path / "x/a.parquet").unlink()
     again = pickle.loads(pickle.dumps(source))  # as a data task gets it
     assert again.read([22, 5, 3]) == [wanted[22], b"", wanted[3]]
 
 
 def test_two_sources_share_a_cache(tmp_path, cache):
+    """Equal in every name and size, and so in all that the footers say."""
     for name in ("a", "b"):
-        write_parquet(tmp_path / f"{name}.parquet", [name.encode()])
-    for name in ("a", "b"):
-        source = open_source(f"{tmp_path}/{name}.parquet")
-        source.cache = cache
-        assert source.read([0]) == [name.encode()]
+        write_parquet(tmp_path / name / "x.parquet", [name.encode() * 9000], layout="binary")
+    one, two = (open_source(f"{tmp_path}/{name}") for name in ("a", "b"))
+    assert one.digest == two.digest
+    one.cache = two.cache = cache
+    assert one.read([0]) == [b"a" * 9000] and two.read([0]) == [b"b" * 9000]
 
 
 def test_digests_stay_what_they_were(tmp_path):
     """Runs and manifests that were written hold them."""
-    assert open_source("builtin:photos/train").digest == "b61c46fee44cf58f"
-    assert open_source("builtin:photos/val").digest == "2f0720d9bb606f0b"
+    assert open_source("builtin:photos/train").digest == "e561863d594fe670"
+    assert open_source("builtin:photos/val").digest == "2dcc6a0de49c1628"
     for name, data in (("cats/1.jpg", b"ab"), ("dogs/deep/2.png", b"abc")):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(data)
@@ -188,6 +195,108 @@ def test_the_digest_tells_data_apart_and_not_folders(tmp_path):
         assert one == two != three
 
 
+def test_the_digest_tells_parquet_of_equal_sizes_apart(tmp_path):
+    for folder, names in (("one", "ab"), ("two", "ab"), ("three", "ba")):
+        (tmp_path / folder).mkdir()
+        rows = [{"bytes": name.encode() * 20, "path": name} for name in names]
+        table = pa.table({"image": rows[:1] + rows[1:], "label": [ord(n) for n in names]})
+        pq.write_table(table, tmp_path / folder / "a.parquet", row_group_size=1)
+    one, two, three = (open_source(f"{tmp_path}/{name}") for name in ("one", "two", "three"))
+    assert one.parts() == three.parts() and (one.groups == three.groups).all()
+    assert one.digest == two.digest != three.digest
+
+
+def test_a_footer_of_any_length_is_read(tmp_path):
+    """One that is longer than what is fetched at first, and one of a file shorter than that."""
+    for count in (1, 2000):
+        write_parquet(tmp_path / "x.parquet", [b"x"] * count, group=1)
+        source = open_source(str(tmp_path))
+        assert len(source) == count and source.read([count - 1]) == [b"x"]
+
+
+@pytest.mark.parametrize("name", ["x/a.parquet", "y/a.png"])
+def test_a_file_written_anew_in_the_same_size_stops_the_run_by_name(tmp_path, name):
+    file = tmp_path / name
+    write_parquet(tmp_path / "x/a.parquet", PICTURES)
+    (tmp_path / "y").mkdir()
+    (tmp_path / "y/a.png").write_bytes(b"a")
+    source, data = open_source(str(file.parent)), file.read_bytes()
+    assert len(source.read([0])) == 1
+    later = file.stat().st_mtime_ns + 10**9
+    file.write_bytes(data)
+    os.utime(file, ns=(later, later))
+    with pytest.raises(RunFailed, match=f"{file}: has changed since the data was opened: it was w"):
+        source.read([0])
+
+
+def test_another_host_may_have_its_own_copy(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(b"a")
+    source = open_source(str(tmp_path))
+    os.utime(tmp_path / "a.png", ns=(1, 1))
+    monkeypatch.setattr(platform, "node", lambda: "another")
+    assert pickle.loads(pickle.dumps(source)).read([0]) == [b"a"]
+
+
+def shards(folder, split, numbers, count, rest=".parquet"):
+    for number in numbers:
+        write_parquet(folder / f"{split}-{number:05d}-of-{count:05d}{rest}", [b"x"])
+
+
+def test_shards_that_are_missing_are_named(tmp_path):
+    shards(tmp_path, "train", [0, 2], 5)
+    shards(tmp_path, "val", [0], 1)
+    line = refused(open_source, str(tmp_path))
+    assert line.startswith(
+        f"{tmp_path}: train-00001-of-00005.parquet is missing (3 file(s) in all)"
+    )
+    assert refused(open_source, f"{tmp_path}/train-*.parquet").startswith(f"{tmp_path}/train-*")
+    assert len(open_source(str(tmp_path), "val")) == 1
+    shards(tmp_path, "train", [1, 3, 4], 5)
+    assert len(open_source(str(tmp_path))) == 5
+    (tmp_path / "train-00004-of-00005.parquet").unlink()
+    assert "train-00004-of-00005.parquet is missing (1 " in refused(open_source, str(tmp_path))
+
+
+def test_a_part_of_the_shards_may_be_asked_for(tmp_path):
+    shards(tmp_path, "train", [0, 1, 3], 9)
+    assert len(open_source(f"{tmp_path}/train-0000[01]-of-00009.parquet")) == 2
+    assert len(open_source(f"{tmp_path}/train-00003-of-00009.parquet")) == 1
+    assert "train-00002-of" in refused(open_source, f"{tmp_path}/train-0000[0-3]-of-*.parquet")
+
+
+def test_odd_numbers_of_shards(tmp_path):
+    shards(tmp_path / "from_1", "train", [1, 2, 3], 3)
+    assert len(open_source(str(tmp_path / "from_1"))) == 3
+    shards(tmp_path / "hashed", "train", [0], 2, "-0f3a.parquet")
+    shards(tmp_path / "hashed", "train", [1], 2, "-77bc.parquet")
+    assert len(open_source(str(tmp_path / "hashed"))) == 2
+    shards(tmp_path / "two/a", "train", [0], 1)
+    shards(tmp_path / "two/b", "train", [1], 2)
+    assert f"{tmp_path}/two: b/train-00000-of-00002" in refused(open_source, str(tmp_path / "two"))
+    write_parquet(tmp_path / "two/b/train-more.parquet", [b"x"])  # so numbers tell nothing
+    assert len(open_source(str(tmp_path / "two"))) == 3
+
+
+def test_an_unfinished_preparation_is_to_be_gone_on_with(tmp_path):
+    plan = Plan("d", 3, "train", None, None, 1, 1, None, None)
+    (tmp_path / ".prepare").mkdir()
+    (tmp_path / ".prepare/train.plan.json").write_text(json.dumps(asdict(plan)))
+    shards(tmp_path, "val", [0], 1)
+    for shard in range(3):
+        shards(tmp_path, "train", [shard], 3)
+        line = refused(open_source, str(tmp_path))
+        assert line.startswith(
+            f"{tmp_path}: its preparation is not finished: {plan.name(shard)} is"
+        )
+        assert f"({3 - shard} of 3 shards left); `mimray data prepare`" in line
+        assert len(open_source(f"{tmp_path}/{plan.name(shard)}")) == 1  # named by a person
+        assert len(open_source(str(tmp_path), "val")) == 1
+        (tmp_path / f".prepare/{plan.name(shard)}.json").write_text("{}")
+    assert len(open_source(str(tmp_path))) == 3
+    (tmp_path / ".prepare/train.plan.json").write_text("{}")  # nobody's plan
+    assert len(open_source(str(tmp_path))) == 3
+
+
 SPLITS = ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
 
 
@@ -236,7 +345,7 @@ def test_picture_folders_of_splits_are_told_apart(tmp_path, split, count):
     [
         "imagenet-train-000000.parquet",
         "imagenet1k.train.0001.parquet",
-        "my_test_set-train-00000-of-00002.parquet",
+        "my_test_set-train-00000-of-00001.parquet",
         "train-for-test-0.parquet",
     ],
 )
@@ -285,6 +394,16 @@ def test_a_folder_is_its_pictures_whatever_the_case_and_the_depth(folder):
     assert sorted(source.name(row) for row in range(len(names))) == names
     for row in range(len(names)):
         assert source.read([row]) == [source.name(row).encode()]
+
+
+def test_a_folder_of_many_pictures_is_small_to_send(tmp_path):
+    """Arrays and one string of bytes, not an object a picture."""
+    local = fs.LocalFileSystem()
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    [info] = local.get_file_info([str(tmp_path / "a.jpg")])
+    many = FolderSource(str(tmp_path), local, str(tmp_path), [info] * 20_000)
+    opcodes = sum(1 for _ in pickletools.genops(pickle.dumps(many)))
+    assert opcodes < 1000 and len(many) == 20_000 and many.name(19_999) == "a.jpg"
 
 
 def test_a_pattern_of_pictures(folder):
@@ -367,8 +486,9 @@ def test_a_file_that_changes_stops_the_run_by_name(tmp_path):
 def test_a_file_that_is_damaged_later_stops_the_run_in_one_line(tmp_path):
     file = tmp_path / "a.parquet"
     write_parquet(file, PICTURES)
-    source = open_source(str(file))
-    file.write_bytes(b"x" * file.stat().st_size)
+    source, then = open_source(str(file)), file.stat()
+    file.write_bytes(b"x" * then.st_size)
+    os.utime(file, ns=(then.st_atime_ns, then.st_mtime_ns))
     with pytest.raises(RunFailed, match=f"{file}: cannot be read any more") as caught:
         source.read([0])
     assert len(str(caught.value).splitlines()) == 1

@@ -92,6 +92,7 @@ def test_a_share_in_a_recipe_is_the_manifest_s_rows(photos, tmp_path):
     path = str(tmp_path / "ten.parquet")
     write_manifest(path, photos, choose(photos, 0.1), {})
     assert digest(select("10%", photos)) == digest(select(path, photos))
+    assert digest(select("0.1", photos)) == digest(select(path, photos))
 
 
 @pytest.mark.parametrize("change", ["gone", "new", "larger"])
@@ -108,7 +109,7 @@ def test_a_file_that_changed_since_is_named(photos, tmp_path, change):
     line = refused(read_manifest, path, open_source(str(tmp_path / "photos")))
     name, words = {
         "gone": ("bee/07.png", "is gone"),
-        "larger": ("bee/07.png", f"in {len(PICTURE)} bytes and has 1 in {len(PICTURE) + 1}"),
+        "larger": ("bee/07.png", f"{len(PICTURE)} bytes, and has 1, {len(PICTURE) + 1}"),
         "new": ("bee/99.png", "is new"),
     }[change]
     assert f"{name} " in line and words in line and "ten.parquet" in line
@@ -125,17 +126,17 @@ def test_a_changed_shard_of_many_is_named(tmp_path):
     write_manifest(path, source, choose(source, 0.5), {})
     pq.write_table(pa.table({"image": images[:4]}), tmp_path / "d" / "train-1.parquet")
     line = refused(read_manifest, path, open_source(str(tmp_path / "d")))
-    assert "train-1.parquet had 5 rows" in line
+    assert "train-1.parquet had 5 picture(s)" in line
 
 
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
         ("0%", "above 0"),
-        ("120%", "at most 100"),
-        ("ten%", "write it like 10%"),
+        ("120%", "at most all"),
+        ("10", "write it like 10%"),
+        ("ten%", "a share is written like 10%"),
         ("nowhere.parquet", "no such file"),
-        ("10", "a share is written like 10%"),
     ],
 )
 def test_a_subset_that_is_none_is_refused_in_a_line(photos, setting, words):
@@ -187,7 +188,7 @@ def test_labels_are_needed_for_strata_and_classes():
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.01])
 def test_a_share_is_above_0_and_at_most_1(fraction):
-    assert "is not a share" in refused(choose, Many(10), fraction)
+    assert "is none; write it" in refused(choose, Many(10), fraction)
 
 
 def test_a_digest_is_of_the_rows():

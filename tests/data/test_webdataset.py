@@ -1,6 +1,8 @@
 import io
+import os
 import pickle
 import tarfile
+import zlib
 
 import numpy as np
 import pytest
@@ -152,6 +154,45 @@ def test_the_digest_tells_data_apart_and_not_folders(tmp_path):
         write_tar(tmp_path / folder / "a.tar", samples(count))
     one, two, three = (open_source(f"{tmp_path}/{n}").digest for n in ("one", "two", "three"))
     assert one == two != three
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [("a.jpg", b"xy"), ("a.cls", b"1"), ("b.jpg", b"x")],  # sizes
+        [("a.jpg", b"x"), ("a.cls", b"2"), ("b.jpg", b"xy")],  # labels
+        [("a.jpg", b"x"), ("a.cls", b"1"), ("c.jpg", b"xy")],  # names
+        [("a.cls", b"1"), ("a.jpg", b"x"), ("b.jpg", b"xy")],  # places
+    ],
+)
+def test_the_digest_tells_tars_of_equal_size_apart(tmp_path, other):
+    one = write_tar(tmp_path / "1/x.tar", [("a.jpg", b"x"), ("a.cls", b"1"), ("b.jpg", b"xy")])
+    two = write_tar(tmp_path / "2/x.tar", other)
+    first, second = open_source(str(one)), open_source(str(two))
+    assert first.parts() == second.parts() and first.digest != second.digest
+
+
+def test_the_digest_does_not_depend_on_how_names_are_compressed(tmp_path, monkeypatch):
+    tar = write_tar(tmp_path / "x.tar", samples(9))
+    digest, compress = open_source(str(tar)).digest, zlib.compress
+    monkeypatch.setattr(zlib, "compress", lambda data: compress(data, 0))
+    assert open_source(str(tar)).digest == digest
+
+
+def test_a_tar_written_anew_in_the_same_size_stops_the_run_by_name(tmp_path):
+    tar = write_tar(tmp_path / "x.tar", samples(9))
+    source = open_source(str(tmp_path))
+    later = tar.stat().st_mtime_ns + 10**9
+    write_tar(tar, samples(9, first=1))
+    os.utime(tar, ns=(later, later))
+    with pytest.raises(RunFailed, match=f"{tar}: has changed since the data was opened: it was w"):
+        source.read([0])
+
+
+def test_tars_that_are_missing_are_named(tmp_path):
+    for number in (0, 2):
+        write_tar(tmp_path / f"train-{number:05d}-of-00003.tar", samples(1))
+    assert "train-00001-of-00003.tar is missing (1 file(s)" in refused(open_source, str(tmp_path))
 
 
 @pytest.mark.parametrize("prefix", ["train", "imagenet-train", "imagenet1k_train"])

@@ -176,6 +176,23 @@ class TestPrepareRefuses:
 
 
 @pytest.mark.unit
+class TestSubset:
+    def test_a_place_that_takes_no_file(self, mimray, tmp_path):
+        (tmp_path / "file").touch()
+        (tmp_path / "folder").mkdir()
+        for place, says in (
+            (tmp_path / "folder", "is a folder; name a file in it"),
+            (tmp_path / "file/rows.parquet", "cannot be written: File exists"),
+            ("/proc/rows.parquet", "cannot be written: "),
+        ):
+            status, out, err = mimray("data", "subset", PHOTOS, place, "--fraction", "0.1")
+            assert (status, out) == (2, "")
+            (line,) = err.splitlines()
+            assert line.startswith(f"mimray: {place}") and says in line
+        assert sorted(f.name for f in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+@pytest.mark.unit
 class TestProgress:
     def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(self):
         terminal, pipe = io.StringIO(), io.StringIO()

@@ -14,6 +14,7 @@ from pyarrow.fs import FileInfo
 
 from mimray.data.files import list_files, resolve
 from mimray.data.node_cache import NodeCache
+from mimray.data.sources.complete import require_complete
 from mimray.data.sources.folder import EXTENSIONS, FolderSource
 from mimray.data.sources.parquet import ParquetSource
 from mimray.data.sources.webdataset import WebDatasetSource
@@ -60,7 +61,10 @@ class Source(Protocol):
         ...
 
     def parts(self) -> list[tuple[str, int, int]]:
-        """(relative path, bytes, rows) of every file, in order of path: what the digest is made of."""
+        """(relative path, bytes, rows) of every file, in order of path.
+
+        The digest is made of them, of a tar's table of contents and of a Parquet file's footer.
+        """
         ...
 
 
@@ -69,7 +73,7 @@ def open_source(uri: str, split: str = "train") -> Source:
 
     Of a folder with several splits (`train/...`, `train-00000-of-00004.parquet`,
     `imagenet-train-000000.tar`, ...) only `split` is taken. Raises UserError, naming the URI, when
-    nothing usable is there.
+    nothing usable is there, or when shards are missing (see `require_complete`).
     """
     if uri.startswith("builtin:"):
         if uri not in BUILTIN:
@@ -77,10 +81,15 @@ def open_source(uri: str, split: str = "train") -> Source:
         folder = Path(__file__).parents[2] / "photos"
         return open_source(f"{folder}/{BUILTIN[uri]}-*.parquet", BUILTIN[uri])
     filesystem, base, files = list_files(uri)
-    named = files[0].path == resolve(uri)[1]  # this very file, whatever its name
+    path = resolve(uri)[1]
+    named = files[0].path == path  # this very file, whatever its name
 
     def chosen(found: list[FileInfo]) -> list[FileInfo]:
-        return found if named else _of_split(found, base, split)
+        if named:
+            return found
+        own = _of_split(found, base, split)
+        require_complete(uri, path, filesystem, base, own)
+        return own
 
     tars = [f for f in files if f.extension.lower() == "tar"]
     beside = {f.path[: -len("tar")] for f in tars}  # img2dataset lays a table beside every tar

@@ -11,14 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from mimray.data.files import each, read_unchanged
-from mimray.data.node_cache import NodeCache
+from mimray.data.files import Seen, each, read_unchanged, seen
+from mimray.data.node_cache import NodeCache, cache_key
 from mimray.errors import UserError
+
+_TAIL = 64 * 2**10  # bytes
 
 
 class _File(NamedTuple):
     path: str
     size: int
+    then: Seen | None
+    footer: bytes  # its SHA-256
     groups: list[int]  # rows of every row group, empty ones too
     named: bool  # whether every picture has a path beside its bytes
     labelled: bool
@@ -39,8 +43,10 @@ class ParquetSource:
         self.classes = next((f.classes for f in self.files if f.classes), None)
         digest = hashlib.sha256()
         for file in self.files:
-            digest.update(f"{self._relative(file.path)} {file.size} {file.groups}\n".encode())
+            told = f"{self._relative(file.path)} {file.size} {file.groups}\n"
+            digest.update(told.encode() + file.footer)
         self.digest = digest.hexdigest()[:16]
+        self._key = cache_key(uri, base, self.digest)
         self.group_file = [  # of each group: (file, row group in it)
             (number, inner)
             for number, file in enumerate(self.files)
@@ -60,8 +66,9 @@ class ParquetSource:
     def _open(self, info: fs.FileInfo) -> _File:
         try:
             with self.filesystem.open_input_file(info.path) as file:
-                parquet = pq.ParquetFile(file)
-                schema, footer = parquet.schema_arrow, parquet.metadata
+                tail = _footer(file, info.size)
+            parquet = pq.ParquetFile(pa.BufferReader(tail))
+            schema, footer = parquet.schema_arrow, parquet.metadata
         except (OSError, pa.ArrowException) as error:
             line = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(f"{info.path}: not a readable Parquet file: {line}") from None
@@ -73,7 +80,16 @@ class ParquetSource:
             )
         groups = [footer.row_group(g).num_rows for g in range(footer.num_row_groups)]
         labelled = "label" in schema.names and pa.types.is_integer(schema.field("label").type)
-        return _File(info.path, info.size, groups, _has_bytes(kind), labelled, _class_names(schema))
+        return _File(
+            info.path,
+            info.size,
+            seen(self.filesystem, info),
+            hashlib.sha256(tail).digest(),
+            groups,
+            _has_bytes(kind),
+            labelled,
+            _class_names(schema),
+        )
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -81,20 +97,20 @@ class ParquetSource:
     def _column(self, group: int, column: str) -> pa.ChunkedArray:
         """A column, or a field of one (`image.path`), of a row group, read from its file."""
         number, inner = self.group_file[group]
-        path, size, *_ = self.files[number]
+        path, size, then, *_ = self.files[number]
 
         def read(file: pa.NativeFile) -> pa.Table:
             parquet = pq.ParquetFile(file, pre_buffer=True)  # a store gives it in one request
             return parquet.read_row_group(inner, columns=[column])
 
-        return read_unchanged(self.filesystem, path, size, read).column(0)
+        return read_unchanged(self.filesystem, path, size, read, then).column(0)
 
     def _pictures(self, group: int) -> pa.ChunkedArray:
         """The `image` column of a row group; with a cache, read once a host."""
         if self.cache is None:
             return self._column(group, "image")
         data = self.cache.fetch(
-            f"{self.digest}-{group}", lambda: _to_ipc(self._column(group, "image"))
+            f"{self._key}-{group}", lambda: _to_ipc(self._column(group, "image"))
         )
         return pa.ipc.open_stream(data).read_all().column("image")
 
@@ -143,12 +159,25 @@ class ParquetSource:
             file.path,
             file.size,
             lambda opened: pq.ParquetFile(opened).read(columns=["label"]),
+            file.then,
         )
         labels = table.column("label").cast(pa.int64(), safe=False).fill_null(-1)
         return np.asarray(labels.to_numpy(), dtype=np.int64)
 
     def parts(self) -> list[tuple[str, int, int]]:
         return [(self._relative(f.path), f.size, sum(f.groups)) for f in self.files]
+
+
+def _footer(file: pa.NativeFile, size: int) -> bytes:
+    """The end of a file from the footer on, most often in one request.
+
+    That is all that telling its rows takes, and it says where each of its pages lies.
+    """
+    tail = bytes(file.read_at(min(size, _TAIL), max(0, size - _TAIL)))
+    length = int.from_bytes(tail[-8:-4], "little") + 8  # its own length and PAR1 stand last
+    if len(tail) < length <= size:
+        tail = bytes(file.read_at(length, size - length))
+    return tail[-length:]
 
 
 def _to_ipc(column: pa.ChunkedArray) -> pa.Buffer:

@@ -56,6 +56,14 @@ def unpack_names(packed: np.ndarray) -> list[str]:
     return zlib.decompress(packed.tobytes()).decode("utf-8", "replace").split("\0")
 
 
+def fingerprint(index: TarIndex) -> bytes:
+    """Its SHA-256; names count as they are, for compressed they differ from one zlib to the next."""
+    digest = hashlib.sha256(zlib.decompress(index.names.tobytes()))
+    for column, kind in ((index.offsets, "<i8"), (index.sizes, "<i8"), (index.labels, "<i4")):
+        digest.update(column.astype(kind, copy=False).tobytes())
+    return digest.digest()
+
+
 def open_index(filesystem: fs.FileSystem, info: fs.FileInfo, store: str) -> TarIndex:
     """The index of a tar, from the last time if it has not changed.
 

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import fs
 
-from mimray.data.files import each, is_local, read_unchanged
-from mimray.data.node_cache import NodeCache
-from mimray.data.sources.tar_index import open_index, unpack_names
+from mimray.data.files import each, is_local, read_unchanged, seen
+from mimray.data.node_cache import NodeCache, cache_key
+from mimray.data.sources.tar_index import fingerprint, open_index, unpack_names
 from mimray.errors import UserError
 
 _CHUNK = 64  # pictures of a group at most
@@ -34,7 +34,7 @@ class WebDatasetSource:
     ) -> None:
         self.uri, self.filesystem, self.base = uri, filesystem, base
         self.cache: NodeCache | None = None
-        self.files = [(f.path, f.size) for f in files]
+        self.files = [(f.path, f.size, seen(filesystem, f)) for f in files]
         store = f"{filesystem.type_name} {uri.partition('?')[2]}"
         with ThreadPoolExecutor(16) as pool:
             indices = list(pool.map(lambda f: open_index(filesystem, f, store), files))
@@ -50,8 +50,11 @@ class WebDatasetSource:
         self._named: tuple[int, list[str]] = (-1, [])  # the tar asked about last, and its names
         self.groups = np.concatenate([_groups(i.offsets, i.sizes) for i in indices])
         self.starts = np.concatenate([[0], np.cumsum(self.groups)])
-        told = "".join(f"{path} {size} {rows}\n" for path, size, rows in self.parts())
-        self.digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+        digest = hashlib.sha256()
+        for (path, size, rows), index in zip(self.parts(), indices, strict=True):
+            digest.update(f"{path} {size} {rows}\n".encode() + fingerprint(index))
+        self.digest = digest.hexdigest()[:16]
+        self._key = cache_key(uri, base, self.digest)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -77,13 +80,13 @@ class WebDatasetSource:
 
     def _from_tar(self, tar: int, rows: np.ndarray) -> list[bytes]:
         """Of a local tar, each picture by itself."""
-        path, size = self.files[tar]
+        path, size, then = self.files[tar]
         places = zip(self.sizes[rows].tolist(), self.offsets[rows].tolist(), strict=True)
 
         def read(file: pa.NativeFile) -> list[bytes]:
             return [file.read_at(length, offset) for length, offset in places]
 
-        return read_unchanged(self.filesystem, path, size, read)
+        return read_unchanged(self.filesystem, path, size, read, then)
 
     def _from_group(self, group: int, rows: np.ndarray) -> list[bytes]:
         """Of a tar in a store: the whole group at once for the cache, or else what spans the rows."""
@@ -92,21 +95,21 @@ class WebDatasetSource:
             data = self._span(first, last)
         else:
             first, last = int(self.starts[group]), int(self.starts[group + 1]) - 1
-            data = self.cache.fetch(f"{self.digest}-{group}", lambda: self._span(first, last))
+            data = self.cache.fetch(f"{self._key}-{group}", lambda: self._span(first, last))
         begins = (self.offsets[rows] - self.offsets[first]).tolist()
         lengths = self.sizes[rows].tolist()
         return [data.slice(b, n).to_pybytes() for b, n in zip(begins, lengths, strict=True)]
 
     def _span(self, first: int, last: int) -> pa.Buffer:
         """What lies in a tar from one row's picture to the end of another's."""
-        path, size = self.files[self._tar_of(first)]
+        path, size, then = self.files[self._tar_of(first)]
         begin, end = int(self.offsets[first]), int(self.offsets[last] + self.sizes[last])
 
         def read(file: pa.NativeFile) -> pa.Buffer:
             file.seek(begin)
             return file.read_buffer(end - begin)
 
-        return read_unchanged(self.filesystem, path, size, read)
+        return read_unchanged(self.filesystem, path, size, read, then)
 
     def name(self, row: int) -> str:
         tar = self._tar_of(row)
@@ -125,7 +128,7 @@ class WebDatasetSource:
 
     def parts(self) -> list[tuple[str, int, int]]:
         rows = np.diff(self.tar_starts).tolist()
-        return [(self._relative(i), size, rows[i]) for i, (_, size) in enumerate(self.files)]
+        return [(self._relative(i), size, rows[i]) for i, (_, size, _) in enumerate(self.files)]
 
 
 def _groups(offsets: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -37,16 +37,17 @@ class Preparation:
         left = [shard for shard in range(len(self.plan)) if shard not in self.notes]
         if not left:
             return self.notes
+        from mimray.train.cleanup import clear_cache
         from mimray.train.cluster import ray_session
 
         Console().say(self._opening())
-        try:
-            # in this order, for Ray puts a handler of SIGTERM in place when it starts
-            with ray_session(1), stop_signals() as stopping:
+        # in this order, for Ray puts a handler of SIGTERM in place when it starts
+        with ray_session(1), stop_signals() as stopping:
+            try:
                 self._write(left, stopping)
-        finally:
-            if self.source.cache is not None:
-                self.source.cache.clear()
+            finally:
+                if self.source.cache is not None:
+                    clear_cache(self.source.cache)
         return self.notes
 
     def _opening(self) -> str:

@@ -6,8 +6,9 @@ import argparse
 import json
 
 import numpy as np
+from pyarrow import ArrowException, fs
 
-from mimray.data.files import absolute
+from mimray.data.files import absolute, resolve
 from mimray.data.sources import open_source
 from mimray.data.subset import choose, digest, read_classes, write_manifest
 from mimray.errors import UserError
@@ -30,7 +31,14 @@ def run(arguments: argparse.Namespace) -> int:
         "classes": classes,
     }
     path = absolute(arguments.dst)
-    write_manifest(path, source, rows, how)
+    try:
+        filesystem, place = resolve(path)
+        if filesystem.get_file_info(place).type == fs.FileType.Directory:
+            raise UserError(f"{arguments.dst} is a folder; name a file in it")
+        write_manifest(path, source, rows, how)
+    except (OSError, ArrowException) as error:
+        why = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
+        raise UserError(f"{arguments.dst}: cannot be written: {why}") from None
     labels = source.labels()
     held = None if labels is None else len(np.unique(labels[rows.rows()]))
     if arguments.json:
