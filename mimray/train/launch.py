@@ -19,6 +19,7 @@ from mimray.errors import RunFailed, Stopped, UserError
 from mimray.recipe import Recipe
 from mimray.tracking import Tracker
 from mimray.train import checkpoint
+from mimray.train.cleanup import clear_cache
 from mimray.train.cluster import ray_session
 from mimray.train.job import Job
 from mimray.train.mailbox import Mailbox
@@ -64,8 +65,6 @@ def pretrain(recipe: Recipe, progress: Progress, draw: Draw) -> tuple[dict[str, 
     except SystemExit:  # Ray's own answer to SIGTERM, while it starts or ends
         raise Stopped("stopped while Ray started or ended; the same command goes on") from None
     finally:
-        if job.train_source.cache is not None:
-            job.train_source.cache.clear()
         refused = job.run.record() is None
         if lock is not None:
             if refused:
@@ -171,7 +170,11 @@ class Driver:
             self._begin()
             self._send_rows_until(step)
             try:
-                status = self._follow(layout, stopping)
+                try:
+                    status = self._follow(layout, stopping)
+                finally:
+                    if self.job.train_source.cache is not None:
+                        clear_cache(self.job.train_source.cache)
             except (UserError, RunFailed) as error:
                 self._close("failed", "FAILED", error=str(error))
                 raise

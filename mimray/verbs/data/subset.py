@@ -35,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
         filesystem, place = resolve(path)
         if filesystem.get_file_info(place).type == fs.FileType.Directory:
             raise UserError(f"{arguments.dst} is a folder; name a file in it")
+        if filesystem.get_file_info(place).type != fs.FileType.NotFound:
+            raise UserError(f"{arguments.dst} is there already; name a new file, or remove it")
         write_manifest(path, source, rows, how)
     except (OSError, ArrowException) as error:
         why = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
