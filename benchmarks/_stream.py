@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -85,23 +85,22 @@ class Pass:
         return (n1 - n0) / (t1 - t0)
 
 
-def first_batches(source: Source, block_rows: int, executions: int) -> list[float]:
-    """Seconds to the first batch of a new stream; with more executions, of short segments that follow."""
-    began = time.perf_counter()
+def first_batches(source: Source, block_rows: int, count: int) -> list[float]:
+    """Seconds to the first batch of `count` executions that follow the first one of a stream."""
     order = Order(source.groups, RowSet.everything(len(source)), 0, 8192)
-    long = Plan(order, BATCH, BATCH, 1, 0, 100_000, block_rows)  # a run's length
-    plan = long if executions == 1 else replace(long, segment_blocks=16)
+    blocks = 16  # an execution, of the thousands that a run plans
+    stop = (count + 1) * blocks * block_rows // BATCH
+    plan = Plan(order, BATCH, BATCH, 1, 0, stop, block_rows, segment_blocks=blocks)
     (shard,) = dataset(plan, source, SIMMIM).streaming_split(1, equal=True)
     seconds = []
-    for _ in range(executions):
+    for _ in range(count + 1):
+        began = time.perf_counter()
         batches = segment(shard, plan, False)
         next(batches)
         seconds.append(time.perf_counter() - began)
-        if executions > 1:
-            for _ in batches:
-                pass
-        began = time.perf_counter()
-    return seconds
+        for _ in batches:
+            pass
+    return seconds[1:]
 
 
 def each_batch(source: Source, pictures: int, block_rows: int, start: int = 0) -> Iterator[int]:

@@ -8,13 +8,14 @@ minutes on 2 cores.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import ray
 
 from benchmarks._pictures import read_pictures, skipped
@@ -41,16 +42,19 @@ class Meter(threading.Thread):
 
 
 def private_mib() -> float:
-    """Memory of this process and its children that is theirs alone: no files, no shared memory."""
-    total = 0
-    me = psutil.Process()
-    for process in [me, *me.children(recursive=True)]:
-        try:
-            status = Path(f"/proc/{process.pid}/status").read_text()
-        except OSError:
-            continue
-        total += next((int(x.split()[1]) for x in status.splitlines() if "RssAnon" in x), 0)
-    return total / 1024
+    """Memory of this process and its descendants that is theirs alone: no files, no shared memory."""
+    parents: dict[int, int] = {}
+    anonymous: dict[int, int] = {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with suppress(OSError):
+            fields = dict(x.split(":", 1) for x in status.read_text().splitlines() if ":" in x)
+            pid = int(status.parent.name)
+            parents[pid] = int(fields["PPid"])
+            anonymous[pid] = int(fields.get("RssAnon", "0 kB").split()[0])
+    ours = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    return sum(anonymous.get(pid, 0) for pid in ours) / 1024
 
 
 def store_mib() -> float:
