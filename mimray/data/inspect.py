@@ -156,7 +156,8 @@ def share_interval(bad: np.ndarray, group: np.ndarray) -> tuple[float, float]:
     n, z = count / effect, 1.96
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # where nothing was found they are equal but for rounding
+    return (max(0.0, centre - half) if share else 0.0), min(1.0, centre + half)
 
 
 def in_class_order(labels: np.ndarray, window: int) -> bool:

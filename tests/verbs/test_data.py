@@ -87,7 +87,7 @@ class TestInspect:
         bad = found["unreadable"]
         assert (bad["count"], bad["reasons"]) == (2, {"damaged": 2})
         assert bad["interval"] == [bad["share"]] * 2 == [2 / 62] * 2
-        assert [one["name"] for one in bad["first"]] == ["hat/torn 0.jpg", "hat/torn 1.jpg"]
+        assert [one["name"] for one in bad["pictures"]] == ["hat/torn 0.jpg", "hat/torn 1.jpg"]
 
     def test_a_sample_says_what_it_does_not_know(self, mimray):
         found = json.loads(mimray("data", "inspect", PHOTOS, "--sample", "100", "--json")[1])

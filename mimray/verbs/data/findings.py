@@ -14,6 +14,7 @@ PERCENTILES = {"min": 0, "p5": 5, "median": 50, "p95": 95, "max": 100}
 _LARGE = 512  # pixels of the shorter side from which preparing pays
 _LARGE_GROUP = 256e6  # bytes
 _MAX_DAMAGED = float(Data.model_fields["max_damaged"].default)
+_NAMED = 10  # unreadable pictures that are named
 _WINDOW = int(Data.model_fields["shuffle_window"].default)
 
 
@@ -90,7 +91,7 @@ def _unreadable_fields(found: dict[str, Any]) -> list[tuple[str, str]]:
     if found["looked_at"] < found["rows"]:
         low, high = bad["interval"]
         text += f"; of all {100 * low:.2g} to {100 * high:.2g} % (95 % interval)"
-    named = [("", f"{one['name']}: {one['reason']}") for one in bad["first"]]
+    named = [("", f"{one['name']}: {one['reason']}") for one in bad["pictures"][:_NAMED]]
     if bad["count"] > len(named):
         named.append(("", f"and {bad['count'] - len(named):,} more"))
     return [("unreadable", text), *named]

@@ -21,13 +21,13 @@ from mimray.data.inspect import (
     rows_to_look_at,
     share_interval,
 )
-from mimray.data.sources import Source, open_source
+from mimray.data.sources import Source
 from mimray.errors import UserError
 from mimray.recipe import Data
+from mimray.verbs.data import open_split
 from mimray.verbs.data.findings import PERCENTILES, print_findings
 from mimray.verbs.data.progress import Progress
 
-_NAMED = 10  # unreadable pictures that are named
 _WINDOW = int(Data.model_fields["shuffle_window"].default)
 
 
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what was found, or one JSON object; draw the sheet where `--sheet` names a file."""
     if arguments.sheet is not None and not arguments.sheet.lower().endswith(".png"):
         raise UserError(f"--sheet {arguments.sheet}: name a file that ends in .png")
-    source = open_source(arguments.uri, arguments.split)
+    source = open_split(arguments.uri, arguments.split)
     if not len(source):
         raise UserError(f"{arguments.uri}: its {len(source.parts())} file(s) hold no pictures")
     rows = rows_to_look_at(source, arguments.sample)
@@ -129,9 +129,9 @@ def _sample(source: Source, looks: list[Look]) -> dict[str, Any]:
             "share": share,
             "interval": [low, high],
             "reasons": dict(Counter(look.reason for look in bad).most_common()),
-            "first": [
+            "pictures": [
                 {"row": look.row, "name": source.name(look.row), "reason": look.reason}
-                for look in bad[:_NAMED]
+                for look in bad
             ],
         },
     }

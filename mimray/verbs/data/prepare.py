@@ -20,6 +20,7 @@ from mimray.data.prepare import (
 )
 from mimray.data.sources import Source, open_source
 from mimray.errors import Stopped, UserError
+from mimray.verbs.data import open_split
 from mimray.verbs.data.preparation import Preparation
 from mimray.verbs.data.progress import print_fields, size
 
@@ -29,7 +30,7 @@ _QUALITY = 90
 def run(arguments: argparse.Namespace) -> int:
     """Write the shards that are not there yet; prints what came out, or one JSON object."""
     _check(arguments)
-    source = open_source(arguments.src, arguments.split)
+    source = open_split(arguments.src, arguments.split)
     if not len(source):
         raise UserError(f"{arguments.src}: its {len(source.parts())} file(s) hold no pictures")
     plan = _plan(arguments, source)
