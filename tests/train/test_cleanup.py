@@ -44,7 +44,7 @@ cluster.shutdown()
 """
 
 
-@pytest.mark.ray
+@pytest.mark.faults
 def test_every_host_is_cleared(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", TWO_HOSTS, str(tmp_path)],
