@@ -64,6 +64,10 @@ class Model(Section):
     """Attention window in tokens (Swin, SwinV2); the encoder's own when not given."""
     drop_path: float = Field(0.0, ge=0.0, lt=1.0)
     """Stochastic depth of the last layer; it grows linearly from 0."""
+    visible_only: bool = False
+    """Encode visible tokens only (as MAE; Swin in windows): two to three times quicker, another
+    model and a little less accurate. Needs head.kind=transformer, and mask.unit a multiple of the
+    encoder's stride."""
 
 
 class Mask(Section):
@@ -77,15 +81,37 @@ class Mask(Section):
 
 class Head(Section):
     kind: str = "linear"
-    """Name of a prediction head: `mimray.mim.heads.HEADS`."""
+    """Name of a prediction head, `mimray.mim.heads.HEADS`: linear, mlp, inverse_swin_tiny,
+    inverse_swin_base, transformer."""
+    depth: int = Field(1, ge=1)
+    """Blocks of the transformer head."""
+    width: int = Field(512, ge=64, multiple_of=64)
+    """Channels of the transformer head."""
 
 
 class TargetSettings(Section):
     kind: str = "pixels"
-    """Name of a target, `mimray.mim.targets.TARGETS`: `pixels`, or `windowed`, pixels normalised by a
-    sliding window's mean and deviation."""
+    """Name of a target, `mimray.mim.targets.TARGETS`: pixels; windowed or patches, pixels normalised
+    by a sliding window's or their patch's mean and deviation; bins, clusters, tokens, which are
+    classified; hog."""
+    loss: Literal["l1", "l2", "smooth_l1"] = "l1"
+    """Of targets that are regressed."""
+    beta: float = Field(1.0, gt=0.0)
+    """Smooth l1: where the parabola becomes a line, in units of the target."""
+    region: Literal["hidden", "all"] = "hidden"
+    """Where the training loss compares; held-out loss is always over what is hidden."""
+    resolution: int | None = Field(None, ge=1)
+    """Side of the target of a square picture (pixels, bins, clusters), the picture's when not given."""
     window: int = Field(47, ge=3)
-    """Side of that window, pixels, odd."""
+    """windowed: side of the window, pixels, odd."""
+    patch: int = Field(16, ge=2)
+    """patches: side of the patch that is normalised, pixels."""
+    bins: int = Field(8, ge=2, le=256)
+    """bins: of equal width, each colour alone."""
+    file: str | None = None
+    """clusters: what `mimray data clusters` wrote; tokens: the tokenizer's weights."""
+    module: str | None = None
+    """tokens: the tokenizer's class, as package.module:Class or path/to/file.py:Class."""
 
 
 class Data(Section):

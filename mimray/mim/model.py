@@ -1,4 +1,4 @@
-"""The masked image model: encoder, head, target, and the loss on hidden pixels."""
+"""The masked image model: encoder, head, target, and the loss where the picture is hidden."""
 
 from __future__ import annotations
 
@@ -8,37 +8,41 @@ import torch
 from torch import Tensor, nn
 
 from mimray.mim.drop_path import random_seeds, use_hashed_drop_path
-from mimray.mim.masks import to_pixels
+from mimray.mim.encoders import Encoder
 from mimray.mim.targets import Target
 
 
 class MimOutput(NamedTuple):
-    """`loss`: scalar; `prediction`: (B, 3, H, W) in target space; `features`: (B, C, h, w);
-    `error`: (B,) absolute error summed over hidden pixels and channels; `hidden_values`: (B,) how
-    many values that sum runs over, so loss = error.sum() / hidden_values.sum()."""
+    """`loss`: scalar; `prediction`: (B, outputs, h', w') in target space; `features`: (B, C, h, w) of
+    the last stage; `error`: (B,) summed over the values that the loss asks for; `values`: (B,) how
+    many these are, so loss = error.sum() / values.sum()."""
 
     loss: Tensor
     prediction: Tensor
     features: Tensor
     error: Tensor
-    hidden_values: Tensor
+    values: Tensor
 
 
 class MaskedImageModel(nn.Module):
-    """SimMIM (section 3): hide patches, encode all tokens, predict the hidden pixels, masked L1.
+    """SimMIM (section 3): hide patches, encode, predict, and compare where the picture is hidden.
 
-    `encoder` satisfies `mimray.mim.encoders.Encoder`.
+    With `whole_picture` the training loss runs over visible places too (the paper's ablation, and
+    worse). In evaluation it never does, so that held-out losses compare.
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Module, target: Target) -> None:
+    def __init__(
+        self, encoder: Encoder, head: nn.Module, target: Target, whole_picture: bool = False
+    ) -> None:
         super().__init__()
         self.encoder, self.head, self.target = encoder, head, target
+        self.whole_picture = whole_picture
         self.sample_seeds = use_hashed_drop_path(encoder)
 
     @property
     def patch(self) -> int:
         """Pixels of one token at the encoder's input; `hidden` lies on this grid."""
-        return int(self.encoder.patch)  # type: ignore[arg-type]
+        return self.encoder.patch
 
     def forward(self, images: Tensor, hidden: Tensor, seeds: Tensor | None = None) -> MimOutput:
         """`images`: float32 normalised (B, 3, H, W); `hidden`: bool (B, H/patch, W/patch);
@@ -46,21 +50,21 @@ class MaskedImageModel(nn.Module):
         self.sample_seeds.current = (
             random_seeds(len(images), images.device) if seeds is None else seeds
         )
-        features = self.encoder(images, hidden)
+        features = self.encoder(images, hidden)[-1]
         prediction = self.head(features).float()
-        error, values = masked_l1(prediction, self.target(images), to_pixels(hidden, self.patch))
+        errors = self.target.error(prediction, self.target(images))
+        error = (errors * self.asked(hidden).to(errors.dtype)).sum(dim=(1, 2))
+        values = self.values(hidden)
         return MimOutput(error.sum() / values.sum(), prediction, features, error, values)
 
+    def asked(self, hidden: Tensor) -> Tensor:
+        """Where the loss compares: bool (B, h', w') on the target's grid."""
+        region = self.target.region(hidden, self.patch)
+        return torch.ones_like(region) if self.whole_picture and self.training else region
 
-def masked_l1(prediction: Tensor, target: Tensor, hidden_pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Per sample: (summed |prediction - target| over hidden values, their count), each (B,).
-
-    The mean of these over a batch is SimMIM's loss (section 3.4, `models/simmim.py`, whose 1e-5 in
-    the denominator only guards an empty mask).
-    """
-    weight = hidden_pixels[:, None].to(prediction.dtype)
-    error = ((prediction - target).abs() * weight).sum(dim=(1, 2, 3))
-    return error, hidden_pixels.sum(dim=(1, 2)) * target.shape[1]
+    def values(self, hidden: Tensor) -> Tensor:
+        """How many values the loss of each sample runs over: int64 (B,)."""
+        return self.asked(hidden).sum(dim=(1, 2)) * self.target.values
 
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)

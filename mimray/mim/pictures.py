@@ -18,15 +18,19 @@ _TITLE_HEIGHT = 14
 
 
 @torch.no_grad()
-def reconstruction_grid(model: MaskedImageModel, images: Tensor, hidden: Tensor) -> Tensor:
+def reconstruction_grid(
+    model: MaskedImageModel, images: Tensor, hidden: Tensor
+) -> Tensor | None:
     """Run the model on normalised images (B, 3, H, W) and lay out four pictures for each.
 
     Original, masked (grey where hidden), prediction, prediction where hidden beside the visible
-    pixels. Returns uint8 (height, width, 3) on the CPU. Predictions in another target space are
-    brought back to pixels by the target itself; where a pixel was visible the loss asks nothing of
-    the prediction.
+    pixels. Returns uint8 (height, width, 3) on the CPU, or None for a target that is no picture.
+    Predictions in another target space are brought back to pixels by the target itself; where a
+    pixel was visible the loss asks nothing of the prediction.
     """
     prediction = model.target.to_images(model(images, hidden).prediction, images)
+    if prediction is None:
+        return None
     pixels = to_pixels(hidden, model.patch)[:, None]
     original, predicted = denormalise(images), denormalise(prediction)
     masked = torch.where(pixels, torch.full_like(original, _GREY), original)

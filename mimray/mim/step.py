@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mimray.hashing import key
 from mimray.mim.masks import draw
-from mimray.mim.model import normalise
+from mimray.mim.model import MaskedImageModel, normalise
 from mimray.recipe import Recipe
 
 
@@ -67,7 +67,7 @@ def train_step(
     wrapped = isinstance(model, DistributedDataParallel)
     ranks = dist.get_world_size() if wrapped else 1
     plain: Any = model.module if wrapped else model
-    values = sum_over_ranks(_hidden_values(batch, plain.patch), ranks)
+    values = sum_over_ranks(_values(batch, plain), ranks)
     error = torch.zeros((), dtype=torch.float64, device=device)
     optimizer.zero_grad(set_to_none=True)
     for number, micro in enumerate(batch):
@@ -83,10 +83,10 @@ def train_step(
     return StepResult(sum_over_ranks(error, ranks), values, norm)
 
 
-def _hidden_values(batch: Sequence[MicroBatch], patch: int) -> Tensor:
-    """Hidden values (pixels x 3 colours) of this rank's share, padding left out: float64 scalar."""
-    counts = [(m.hidden.sum(dim=(1, 2)) * m.weight).sum() for m in batch]
-    return torch.stack(counts).sum().to(torch.float64) * (3 * patch**2)
+def _values(batch: Sequence[MicroBatch], model: MaskedImageModel) -> Tensor:
+    """Values that the loss of this rank's share runs over, padding left out: float64 scalar."""
+    counts = [(model.values(m.hidden) * m.weight.double()).sum() for m in batch]
+    return torch.stack(counts).sum()
 
 
 def sum_over_ranks(value: Tensor, ranks: int) -> Tensor:

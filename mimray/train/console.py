@@ -63,7 +63,9 @@ class Console:
             f"peak {row['speed/peak_memory_gib']:.1f} GiB",
         ]
         if "val/loss" in row:
-            parts.append(f"val {row['val/loss']:.4f} skill {row['val/skill']:+.3f}")
+            parts.append(f"val {row['val/loss']:.4f}")
+        if "val/skill" in row:  # a target that is classified has none
+            parts.append(f"skill {row['val/skill']:+.3f}")
         return "  ".join(parts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 
 from mimray.data.files import join
 from mimray.data.inspect import look_at, rows_to_look_at
@@ -14,6 +15,7 @@ from mimray.data.rowset import RowSet
 from mimray.data.sources import Source, open_source
 from mimray.data.subset import digest, select
 from mimray.errors import UserError
+from mimray.mim.build import build_model
 from mimray.mim.encoders import ENCODERS
 from mimray.mim.heads import HEADS
 from mimray.mim.masks import STRATEGIES
@@ -38,7 +40,7 @@ def prepare(recipe: Recipe) -> Job:
 
 
 def check_model(recipe: Recipe) -> None:
-    """Names that must be known and sizes that must divide."""
+    """Names that must be known and sizes that must fit: the model is built, on no device."""
     for setting, value, known in (
         ("model.encoder", recipe.model.encoder, ENCODERS),
         ("mask.strategy", recipe.mask.strategy, STRATEGIES),
@@ -47,19 +49,21 @@ def check_model(recipe: Recipe) -> None:
     ):
         if value not in known:
             raise UserError(f"{setting}={value} is not known{nearest(value, list(known))}")
-    if recipe.target.window % 2 == 0:
-        raise UserError(f"target.window={recipe.target.window}: must be odd, to have a centre")
-    spec, size, unit = ENCODERS[recipe.model.encoder], recipe.model.image_size, recipe.mask.unit
-    if size % spec.stride:
-        fitting = max(spec.stride, round(size / spec.stride) * spec.stride)
-        raise UserError(
-            f"model.image_size={size} is not a multiple of {recipe.model.encoder}'s stride "
-            f"{spec.stride}; {fitting} is"
-        )
+    spec, unit = ENCODERS[recipe.model.encoder], recipe.mask.unit
     if unit % spec.patch:
         raise UserError(
             f"mask.unit={unit} is not a multiple of {recipe.model.encoder}'s patch {spec.patch}; "
             f"take {max(spec.patch, round(unit / spec.patch) * spec.patch)}"
+        )
+    try:
+        with torch.device("meta"):
+            model = build_model(recipe)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if unit % model.target.pixel:
+        raise UserError(
+            f"mask.unit={unit} hides positions of the target, {model.target.pixel} px each, in part; "
+            f"take a multiple of {model.target.pixel}"
         )
 
 

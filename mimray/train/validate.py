@@ -12,8 +12,8 @@ from torch import Tensor
 from mimray.errors import RunFailed
 from mimray.hashing import Purpose, key
 from mimray.mim.fills import nearest_pixel, visible_mean
-from mimray.mim.masks import draw, to_pixels
-from mimray.mim.model import MaskedImageModel, masked_l1, normalise
+from mimray.mim.masks import draw
+from mimray.mim.model import MaskedImageModel, normalise
 from mimray.mim.pictures import reconstruction_grid
 from mimray.mim.step import autocast, sum_over_ranks
 from mimray.train.batches import Received, to_device, unreadable
@@ -65,41 +65,50 @@ class Validation:
 
     @torch.no_grad()
     def run(self, model: MaskedImageModel) -> dict[str, float]:
-        """`val/loss`, `val/skill` = 1 - loss / nearest-pixel fill, and the two fills' losses."""
-        names = ["loss"] if self.fills else ["loss", *FILLS]
+        """`val/loss`, and for targets that are regressed `val/skill` = 1 - loss / nearest-pixel fill
+        and the two fills' losses."""
+        with_fills = model.target.fills and not self.fills
+        names = ["loss", *FILLS] if with_fills else ["loss"]
         sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=self.device)
         model.eval()
         for received in self._received():
             images, hidden = self._masked(received, model.patch)
             with autocast(images.device, self.bf16):
                 out = model(images, hidden)
-            sums[0] += (out.hidden_values * received.weight).sum()
+            sums[0] += (out.values * received.weight).sum()
             sums[1] += (out.error * received.weight).sum()
-            if not self.fills:
-                target, pixels = model.target(images), to_pixels(hidden, model.patch)
+            if with_fills:
+                target, region = model.target(images), model.asked(hidden)
                 for place, fill in enumerate(FILLS.values(), start=2):
-                    error, _ = masked_l1(fill(target, pixels), target, pixels)
-                    sums[place] += (error * received.weight).sum()
+                    errors = model.target.error(fill(target, region), target) * region
+                    sums[place] += (errors.sum(dim=(1, 2)) * received.weight).sum()
         model.train()
         values, *errors = sum_over_ranks(sums, self.ranks).tolist()
         if not values:
             raise RunFailed("none of the validation pictures can be read (named in run.json)")
         losses = {name: error / values for name, error in zip(names, errors, strict=True)}
-        self.fills = self.fills or {name: losses[name] for name in FILLS}
-        skill = 1.0 - losses["loss"] / max(self.fills["val/fill_nearest"], 1e-12)
-        return {"val/loss": losses["loss"], "val/skill": skill, **self.fills}
+        self.fills = self.fills or {name: losses[name] for name in FILLS if name in losses}
+        found = {"val/loss": losses["loss"], **self.fills}
+        if self.fills:
+            found["val/skill"] = 1.0 - losses["loss"] / max(self.fills["val/fill_nearest"], 1e-12)
+        return found
 
     @torch.no_grad()
     def picture(self, model: MaskedImageModel) -> bytes | None:
-        """PNG of this rank's first validation pictures, after a `run`: `reconstruction_grid`."""
+        """PNG of this rank's first validation pictures, after a `run`: `reconstruction_grid`.
+
+        None where the share holds nothing readable, or the target is no picture.
+        """
         received = self.first
-        if received is None:  # this rank's share holds nothing readable
+        if received is None:
             return None
         first = received.weight.nonzero().flatten()[:_PICTURES]
         share = Received(received.images[first], received.rows[first], received.weight[first])
         model.eval()
         grid = reconstruction_grid(model, *self._masked(share, model.patch))
         model.train()
+        if grid is None:
+            return None
         out = io.BytesIO()
         Image.fromarray(grid.numpy()).save(out, "PNG")
         return out.getvalue()

@@ -31,11 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     for record in records:
         final = record["final"]
-        loss = (
-            f"val {final['val/loss']:.4f}  skill {final['val/skill']:+.3f}"
-            if final.get("val/loss")
-            else ""
-        )
+        loss = f"val {final['val/loss']:.4f}" if final.get("val/loss") else ""
+        if "val/skill" in final:  # a target that is classified has none
+            loss += f"  skill {final['val/skill']:+.3f}"
         steps = f"{record['steps']}/{record['total_steps']}"
         print(f"{record['name']:<32}{record['status']:<10}{steps:>14}  {loss}")
     if not records:

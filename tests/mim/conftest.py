@@ -10,18 +10,19 @@ import torch
 from mimray.mim.encoders.swin import SwinEncoder
 from mimray.mim.encoders.swinv2 import SwinV2Encoder
 from mimray.mim.encoders.vit import ViTEncoder
-from mimray.mim.heads import build_head
-from mimray.mim.model import MaskedImageModel
+from mimray.mim.build import assemble as join
 from mimray.mim.targets import build_target
+from mimray.recipe import TargetSettings
 
 torch.set_num_threads(1)  # the tensors are small
 
 FAMILIES = {"swin": SwinEncoder, "swinv2": SwinV2Encoder, "vit": ViTEncoder}
 
 
-def assemble(encoder, target="pixels", window=47):
-    head = build_head("linear", encoder.channels, encoder.stride)
-    return MaskedImageModel(encoder, head, build_target(target, window))
+def assemble(encoder, target="pixels", window=47, size=96):
+    settings = TargetSettings(kind=target, window=window)
+    side = size // encoder.stride
+    return join(encoder, build_target(settings, size), (side, side))
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def tiny():
         encoder = SwinEncoder(
             image_size=32, window=2, drop_path=drop_path, embed=8, depths=(1, 1), heads=(1, 2)
         )
-        return assemble(encoder, target, window)
+        return assemble(encoder, target, window, size=32)
 
     return build
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mimray import build_model, load_recipe
-from mimray.mim.model import denormalise, masked_l1, normalise
+from mimray.mim.model import denormalise, normalise
 
 pytestmark = pytest.mark.unit
 
@@ -29,8 +29,8 @@ def test_the_loss_is_the_summed_error_over_the_hidden_values(tiny, batch):
     images, hidden = batch
     model = tiny().eval()
     out = model(images, hidden)
-    assert out.hidden_values.tolist() == (hidden.sum(dim=(1, 2)) * 16 * 3).tolist()
-    torch.testing.assert_close(out.loss, out.error.sum() / out.hidden_values.sum())
+    assert out.values.tolist() == (hidden.sum(dim=(1, 2)) * 16 * 3).tolist()
+    torch.testing.assert_close(out.loss, out.error.sum() / out.values.sum())
     alone = [model(i[None], h[None]).error[0] for i, h in zip(images, hidden, strict=True)]
     torch.testing.assert_close(out.error, torch.stack(alone))
 
@@ -39,28 +39,39 @@ def test_shapes(tiny, batch):
     out = tiny()(*batch)
     assert out.loss.shape == () and out.prediction.shape == (3, 3, 32, 32)
     assert out.features.shape == (3, 16, 4, 4)
-    assert out.error.shape == out.hidden_values.shape == (3,)
+    assert out.error.shape == out.values.shape == (3,)
 
 
-def test_visible_pixels_give_the_prediction_no_gradient(batch):
+def test_visible_pixels_give_the_prediction_no_gradient(tiny, batch):
     images, hidden = batch
-    pixels = hidden.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    model = tiny()
+    pixels = model.target.region(hidden, model.patch)
     prediction = torch.zeros_like(images, requires_grad=True)
-    error, values = masked_l1(prediction, images, pixels)
-    (error.sum() / values.sum()).backward()
+    errors = model.target.error(prediction, images) * model.asked(hidden)
+    (errors.sum() / model.values(hidden).sum()).backward()
     weight = pixels[:, None].expand_as(images)
     assert (prediction.grad[~weight] == 0).all()
-    expected = torch.full_like(prediction.grad[weight], 1 / values.sum())
+    expected = torch.full_like(prediction.grad[weight], 1 / (3 * pixels.sum()))
     torch.testing.assert_close(prediction.grad[weight].abs(), expected)
+
+
+def test_the_whole_picture_is_asked_for_in_training_only(tiny, batch):
+    images, hidden = batch
+    model, whole = tiny(), tiny()
+    whole.whole_picture = True
+    assert whole.values(hidden).tolist() == [3 * 32 * 32] * 3
+    difference = (model(images, hidden).prediction - images).abs()
+    torch.testing.assert_close(whole(images, hidden).loss, difference.mean())
+    torch.testing.assert_close(whole.eval()(images, hidden).loss, model.eval()(images, hidden).loss)
 
 
 def test_a_windowed_target_is_what_the_prediction_is_compared_with(tiny, batch):
     images, hidden = batch
     model = tiny(target="windowed").eval()
     out = model(images, hidden)
-    pixels = hidden.repeat_interleave(4, 1).repeat_interleave(4, 2)
-    error, values = masked_l1(out.prediction, model.target(images), pixels)
-    torch.testing.assert_close(out.loss, error.sum() / values.sum())
+    pixels = hidden.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]
+    errors = (out.prediction - model.target(images)).abs() * pixels
+    torch.testing.assert_close(out.loss, errors.sum() / (3 * pixels.sum()))
 
 
 def test_seeds_decide_what_drop_path_drops(tiny, batch):

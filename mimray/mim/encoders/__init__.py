@@ -1,92 +1,62 @@
-"""Encoders by name: picture and hidden patches in, a feature map out.
+"""Encoders by name: pictures and hidden patches in, the feature maps of every stage out.
 
-Adding a family adds one file and its lines in `ENCODERS`.
+A family stands in one file, with its sizes in `SPECS`; adding one adds the file and its line here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
-from torch import Tensor, nn
+from mimray.mim.encoders import swin, swinv2, vit
+from mimray.mim.encoders.protocol import Encoder, EncoderSpec, ImageSize
+from mimray.settings_errors import nearest
 
-from mimray.mim.encoders.swin import swin
-from mimray.mim.encoders.swinv2 import swinv2
-from mimray.mim.encoders.vit import vit
+__all__ = ["ENCODERS", "Encoder", "EncoderSpec", "ImageSize", "build_encoder"]
 
-__all__ = ["ENCODERS", "Encoder", "EncoderSpec", "build_encoder"]
+ENCODERS: dict[str, EncoderSpec] = {**swin.SPECS, **swinv2.SPECS, **vit.SPECS}
 
 
-class Encoder(Protocol):
-    """What the model asks of an encoder module.
+def build_encoder(
+    name: str,
+    image_size: ImageSize,
+    window: int | None = None,
+    drop_path: float = 0.0,
+    *,
+    finetune: bool = False,
+    pretrained_windows: tuple[int, ...] | None = None,
+    visible: int | None = None,
+) -> Encoder:
+    """Build a freshly initialised encoder.
 
-    `patch`: pixels of one token at its input; `stride`: pixels of one position of its output;
-    `channels`: of its output. `forward(images (B, 3, H, W), hidden (B, H/patch, W/patch))` returns
-    features (B, channels, H/stride, W/stride); a hidden patch enters as the mask token.
-    """
+    `window`: tokens a side, the encoder's own when not given; `drop_path`: stochastic depth of the
+    last block, growing linearly from 0; `finetune`: the variant that is fine-tuned (SimMIM's ViT has
+    a position table in every block and no last norm then); `pretrained_windows`: SwinV2's windows
+    of each stage in pre-training, which its position bias is scaled by; `visible`: build the variant
+    that encodes only visible tokens, this many a picture.
 
-    patch: int
-    stride: int
-    channels: int
-
-    def __call__(self, images: Tensor, hidden: Tensor) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class EncoderSpec:
-    """An encoder's builder and the sizes that a recipe is checked against before anything starts."""
-
-    build: Callable[..., nn.Module]
-    sizes: dict[str, object]
-    default_window: int | None
-
-    @property
-    def patch(self) -> int:
-        """Pixels of one token at the input."""
-        return int(self.sizes.get("patch", 4))  # type: ignore[call-overload]
-
-    @property
-    def stride(self) -> int:
-        """Pixels of one position of the output: Swin halves the grid between stages."""
-        depths = self.sizes.get("depths", ())
-        return self.patch * 2 ** max(0, len(depths) - 1)  # type: ignore[arg-type]
-
-    def __call__(self, image_size: int, window: int | None, drop_path: float) -> nn.Module:
-        window = window or self.default_window
-        return self.build(image_size=image_size, window=window, drop_path=drop_path, **self.sizes)
-
-
-def _swin(embed: int, depths: tuple[int, ...], heads: tuple[int, ...]) -> dict[str, object]:
-    return {"embed": embed, "depths": depths, "heads": heads}
-
-
-_BASE = _swin(128, (2, 2, 18, 2), (4, 8, 16, 32))
-_LARGE = _swin(192, (2, 2, 18, 2), (6, 12, 24, 48))
-
-ENCODERS: dict[str, EncoderSpec] = {
-    "swin_nano": EncoderSpec(swin, _swin(32, (1, 1, 4), (2, 4, 8)), 6),
-    "swin_tiny": EncoderSpec(swin, _swin(96, (2, 2, 6, 2), (3, 6, 12, 24)), 7),
-    "swin_small": EncoderSpec(swin, _swin(96, (2, 2, 18, 2), (3, 6, 12, 24)), 7),
-    "swin_base": EncoderSpec(swin, _BASE, 7),
-    "swin_large": EncoderSpec(swin, _LARGE, 12),
-    "swinv2_nano": EncoderSpec(swinv2, _swin(32, (1, 1, 4), (2, 4, 8)), 6),
-    "swinv2_tiny": EncoderSpec(swinv2, _swin(96, (2, 2, 6, 2), (3, 6, 12, 24)), 12),
-    "swinv2_small": EncoderSpec(swinv2, _swin(96, (2, 2, 18, 2), (3, 6, 12, 24)), 12),
-    "swinv2_base": EncoderSpec(swinv2, _BASE, 12),
-    "swinv2_large": EncoderSpec(swinv2, _LARGE, 12),
-    "vit_nano": EncoderSpec(vit, {"embed": 144, "depth": 8, "heads": 3, "patch": 8}, None),
-    "vit_small": EncoderSpec(vit, {"embed": 384, "depth": 12, "heads": 6, "patch": 16}, None),
-    "vit_base": EncoderSpec(vit, {"embed": 768, "depth": 12, "heads": 12, "patch": 16}, None),
-    "vit_large": EncoderSpec(vit, {"embed": 1024, "depth": 24, "heads": 16, "patch": 16}, None),
-}
-
-
-def build_encoder(name: str, image_size: int, window: int | None, drop_path: float) -> nn.Module:
-    """Build a freshly initialised encoder that satisfies `Encoder`.
-
-    Raises ValueError for an unknown name or an image size that the encoder cannot take.
+    Raises ValueError for an unknown name or a size that the encoder cannot take.
     """
     if name not in ENCODERS:
-        raise ValueError(f"unknown encoder {name!r}; known: {', '.join(ENCODERS)}")
-    return ENCODERS[name](image_size, window, drop_path)
+        raise ValueError(f"encoder {name!r} is not known{nearest(name, list(ENCODERS))}")
+    spec = ENCODERS[name]
+    check_image_size(name, image_size)
+    sizes: dict[str, Any] = dict(spec.sizes) | (dict(spec.finetune) if finetune else {})
+    if pretrained_windows is not None and spec.family == "swinv2":
+        sizes["pretrained_windows"] = pretrained_windows
+    build = spec.build
+    if visible is not None:
+        if spec.visible_only is None:
+            raise ValueError(f"{name} cannot skip hidden tokens; Swin, SwinV2 and ViT can")
+        build, sizes["visible"] = spec.visible_only, visible
+    return build(image_size, window or spec.window, drop_path, **sizes)
+
+
+def check_image_size(name: str, image_size: ImageSize) -> None:
+    """Raises ValueError where the picture is not whole positions of the encoder's output."""
+    stride = ENCODERS[name].stride
+    for side in (image_size,) if isinstance(image_size, int) else image_size:
+        if side % stride or side < stride:
+            fits = max(stride, round(side / stride) * stride)
+            raise ValueError(
+                f"image size {side} is not a multiple of {name}'s stride {stride}; {fits} is"
+            )

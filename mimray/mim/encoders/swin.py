@@ -8,17 +8,21 @@ import torch
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
+from mimray.mim.encoders.protocol import Encoder, EncoderSpec, ImageSize
 
-class SwinEncoder(SwinTransformer):
+
+class SwinEncoder(Encoder, SwinTransformer):
     """Satisfies `Encoder`. Source: SimMIM `models/simmim.py`, SwinTransformerForSimMIM.
 
     Hidden tokens are replaced after the patch embedding's LayerNorm, and all tokens go through the
     stages, so hidden ones cost as much as visible ones.
     """
 
+    family = "swin"
+
     def __init__(
         self,
-        image_size: int,
+        image_size: ImageSize,
         window: int,
         drop_path: float,
         embed: int,
@@ -37,25 +41,46 @@ class SwinEncoder(SwinTransformer):
             window_size=window,
             drop_path_rate=drop_path,
         )
-        self.patch = patch
-        self.stride = patch * 2 ** (len(depths) - 1)
-        self.channels = self.num_features
-        self.mask_token = nn.Parameter(torch.empty(1, 1, 1, embed))
-        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        describe(self, patch, embed, depths)
 
-    def forward(self, images: Tensor, hidden: Tensor) -> Tensor:  # type: ignore[override]
-        return encode(self, images, hidden)
+    def tokens(self, images: Tensor) -> Tensor:
+        return self.patch_embed(images)
 
-
-def encode(encoder: nn.Module, images: Tensor, hidden: Tensor) -> Tensor:
-    """Features of a Swin of either version: (B, 3, H, W), (B, h, w) -> (B, C, H/32, W/32)."""
-    swin: Any = encoder
-    tokens = swin.patch_embed(images)  # (B, rows, columns, embed)
-    tokens = torch.where(hidden[..., None], swin.mask_token.to(tokens.dtype), tokens)
-    features: Tensor = swin.norm(swin.layers(tokens))
-    return features.permute(0, 3, 1, 2)
+    def feature_maps(self, tokens: Tensor) -> list[Tensor]:
+        return run_stages(self, tokens)
 
 
-def swin(**sizes: object) -> nn.Module:
-    """Build a `SwinEncoder`."""
-    return SwinEncoder(**sizes)  # type: ignore[arg-type]
+def describe(encoder: Any, patch: int, embed: int, depths: tuple[int, ...]) -> None:
+    """Give a Swin of either version what `Encoder` names, the mask token among it."""
+    encoder.patch, encoder.depths = patch, tuple(depths)
+    encoder.strides = tuple(patch * 2**stage for stage in range(len(depths)))
+    encoder.widths = tuple(embed * 2**stage for stage in range(len(depths)))
+    encoder.mask_token = nn.Parameter(torch.empty(1, 1, 1, embed))
+    nn.init.trunc_normal_(encoder.mask_token, std=0.02)
+
+
+def run_stages(encoder: Any, tokens: Tensor) -> list[Tensor]:
+    """A Swin's stages: tokens (B, rows, columns, embed) -> (B, C, h, w) of each, the last normed.
+
+    timm merges patches at the start of a stage, so a stage ends with its last block.
+    """
+    features: list[Tensor] = []
+    for stage in encoder.layers:
+        tokens = stage(tokens)
+        features.append(tokens)
+    features[-1] = encoder.norm(tokens)
+    return [f.permute(0, 3, 1, 2) for f in features]
+
+
+def _spec(embed: int, depths: tuple[int, ...], heads: tuple[int, ...], window: int) -> EncoderSpec:
+    sizes = {"embed": embed, "depths": depths, "heads": heads}
+    return EncoderSpec("swin", SwinEncoder, sizes, window)
+
+
+SPECS = {
+    "swin_nano": _spec(32, (1, 1, 4), (2, 4, 8), 6),
+    "swin_tiny": _spec(96, (2, 2, 6, 2), (3, 6, 12, 24), 7),
+    "swin_small": _spec(96, (2, 2, 18, 2), (3, 6, 12, 24), 7),
+    "swin_base": _spec(128, (2, 2, 18, 2), (4, 8, 16, 32), 7),
+    "swin_large": _spec(192, (2, 2, 18, 2), (6, 12, 24, 48), 12),
+}

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import torch
 from timm.models.swin_transformer_v2 import SwinTransformerV2
-from torch import Tensor, nn
+from torch import Tensor
 
-from mimray.mim.encoders.swin import encode
+from mimray.mim.encoders.protocol import Encoder, EncoderSpec, ImageSize
+from mimray.mim.encoders.swin import describe, run_stages
 
 
-class SwinV2Encoder(SwinTransformerV2):
+class SwinV2Encoder(Encoder, SwinTransformerV2):
     """Satisfies `Encoder`. Source: Swin-Transformer `models/simmim.py`, SwinTransformerV2ForSimMIM.
 
-    Pre-training has no pre-trained windows: the position bias sees its own window's coordinates.
+    In pre-training the position bias is scaled by the window's own size; fine-tuning with another
+    window names the `pretrained_windows` of each stage (12, 12, 12, 6 for 192 px and window 12).
     """
+
+    family = "swinv2"
 
     def __init__(
         self,
-        image_size: int,
+        image_size: ImageSize,
         window: int,
         drop_path: float,
         embed: int,
         depths: tuple[int, ...],
         heads: tuple[int, ...],
         patch: int = 4,
+        pretrained_windows: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__(
             img_size=image_size,
@@ -35,18 +39,31 @@ class SwinV2Encoder(SwinTransformerV2):
             num_heads=heads,
             window_size=window,
             drop_path_rate=drop_path,
-            pretrained_window_sizes=(0,) * len(depths),
+            pretrained_window_sizes=pretrained_windows or (0,) * len(depths),
         )
-        self.patch = patch
-        self.stride = patch * 2 ** (len(depths) - 1)
-        self.channels = self.num_features
-        self.mask_token = nn.Parameter(torch.empty(1, 1, 1, embed))
-        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        describe(self, patch, embed, depths)
 
-    def forward(self, images: Tensor, hidden: Tensor) -> Tensor:  # type: ignore[override]
-        return encode(self, images, hidden)
+    def tokens(self, images: Tensor) -> Tensor:
+        return self.patch_embed(images)
+
+    def feature_maps(self, tokens: Tensor) -> list[Tensor]:
+        return run_stages(self, tokens)
 
 
-def swinv2(**sizes: object) -> nn.Module:
-    """Build a `SwinV2Encoder`."""
-    return SwinV2Encoder(**sizes)  # type: ignore[arg-type]
+def _spec(embed: int, depths: tuple[int, ...], heads: tuple[int, ...], window: int) -> EncoderSpec:
+    sizes = {"embed": embed, "depths": depths, "heads": heads}
+    return EncoderSpec("swinv2", SwinV2Encoder, sizes, window)
+
+
+# The data-scaling study's five (On Data Scaling in MIM, table 1): 49, 87, 195, 655 and 1061 M. Its
+# "g", for giant, is not SwinV2-G, which has 3 billion parameters (Swin Transformer V2, section 4.1).
+SPECS = {
+    "swinv2_nano": _spec(32, (1, 1, 4), (2, 4, 8), 6),
+    "swinv2_tiny": _spec(96, (2, 2, 6, 2), (3, 6, 12, 24), 12),
+    "swinv2_small": _spec(96, (2, 2, 18, 2), (3, 6, 12, 24), 12),
+    "swinv2_base": _spec(128, (2, 2, 18, 2), (4, 8, 16, 32), 12),
+    "swinv2_large": _spec(192, (2, 2, 18, 2), (6, 12, 24, 48), 12),
+    "swinv2_huge": _spec(352, (2, 2, 18, 2), (11, 22, 44, 88), 12),
+    "swinv2_giant": _spec(448, (2, 2, 18, 2), (14, 28, 56, 112), 12),
+    "swinv2_3b": _spec(512, (2, 2, 42, 4), (16, 32, 64, 128), 12),
+}

@@ -1,30 +1,27 @@
-"""Prediction heads by name: a feature map in, a prediction at the picture's size out."""
+"""Prediction heads by name: a feature map in, a prediction on the target's grid out.
+
+A head stands in one file; adding one adds the file and a line in `HEADS`.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 from torch import nn
 
-from mimray.mim.heads.linear import LinearHead
+from mimray.mim.heads.linear import linear_head
+from mimray.mim.heads.shape import HeadShape
+from mimray.recipe import Head
+from mimray.settings_errors import nearest
 
-__all__ = ["HEADS", "build_head"]
+__all__ = ["HEADS", "HeadShape", "build_head"]
 
-
-class HeadBuilder(Protocol):
-    """`channels`, `stride`: of the encoder's output; `outputs`: channels of the prediction.
-
-    The head maps (B, channels, H/stride, W/stride) to (B, outputs, H, W).
-    """
-
-    def __call__(self, channels: int, stride: int, outputs: int) -> nn.Module: ...
+HEADS: dict[str, Callable[[HeadShape, Head], nn.Module]] = {"linear": linear_head}
+"""Each maps features (B, channels, h, w) to (B, outputs, h * upscale, w * upscale)."""
 
 
-HEADS: dict[str, HeadBuilder] = {"linear": LinearHead}
-
-
-def build_head(kind: str, channels: int, stride: int, outputs: int = 3) -> nn.Module:
-    """Build a prediction head. Raises ValueError for an unknown kind."""
-    if kind not in HEADS:
-        raise ValueError(f"unknown head {kind!r}; known: {', '.join(HEADS)}")
-    return HEADS[kind](channels, stride, outputs)
+def build_head(shape: HeadShape, settings: Head) -> nn.Module:
+    """Build a prediction head. Raises ValueError for a kind that is not known."""
+    if settings.kind not in HEADS:
+        raise ValueError(f"head {settings.kind!r} is not known{nearest(settings.kind, list(HEADS))}")
+    return HEADS[settings.kind](shape, settings)

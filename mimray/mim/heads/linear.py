@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from torch import nn
 
+from mimray.mim.heads.shape import HeadShape
+from mimray.recipe import Head
 
-class LinearHead(nn.Sequential):
-    """1 x 1 convolution and pixel shuffle: (B, C, h, w) -> (B, outputs, h * stride, w * stride).
 
-    Source: SimMIM `models/simmim.py`; output channel = colour * stride^2 + row * stride + column.
+def linear_head(shape: HeadShape, settings: Head) -> nn.Module:
+    """1 x 1 convolution and pixel shuffle: (B, C, h, w) -> (B, outputs, h * upscale, w * upscale).
+
+    Source: SimMIM `models/simmim.py`; the convolution's output channel is
+    output * upscale^2 + row * upscale + column.
     """
-
-    def __init__(self, channels: int, stride: int, outputs: int) -> None:
-        super().__init__(nn.Conv2d(channels, outputs * stride**2, 1), nn.PixelShuffle(stride))
+    del settings
+    outputs = shape.outputs * shape.upscale**2
+    return nn.Sequential(nn.Conv2d(shape.channels, outputs, 1), nn.PixelShuffle(shape.upscale))

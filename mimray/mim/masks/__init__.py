@@ -11,9 +11,9 @@ from typing import Protocol
 from torch import Tensor
 
 from mimray.mim.masks.distance import average_distance
-from mimray.mim.masks.random import random_cells
+from mimray.mim.masks.random import hidden_count, random_cells
 
-__all__ = ["STRATEGIES", "average_distance", "draw", "to_pixels"]
+__all__ = ["STRATEGIES", "average_distance", "draw", "hidden_cells", "to_pixels"]
 
 
 class Strategy(Protocol):
@@ -60,3 +60,9 @@ def to_pixels(hidden: Tensor, patch: int) -> Tensor:
 
 def _repeat(grid: Tensor, times: int) -> Tensor:
     return grid.repeat_interleave(times, dim=-2).repeat_interleave(times, dim=-1)
+
+
+def hidden_cells(strategy: str, rows: int, columns: int, ratio: float) -> int:
+    """How many cells a strategy hides, the same in every picture."""
+    del strategy
+    return hidden_count(rows * columns, ratio)

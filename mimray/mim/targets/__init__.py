@@ -1,42 +1,37 @@
-"""Targets by name: what the hidden pixels are compared with."""
+"""Targets by name: what is predicted where the picture is hidden.
+
+A target stands in one file; adding one adds the file and a line in `TARGETS`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
-
-from torch import Tensor
 
 from mimray.mim.targets.pixels import Pixels
+from mimray.mim.targets.protocol import Target
 from mimray.mim.targets.windowed import WindowedPixels
+from mimray.recipe import TargetSettings
+from mimray.settings_errors import nearest
 
 __all__ = ["TARGETS", "Target", "build_target"]
 
-
-class Target(Protocol):
-    """What the model regresses, and the way back to a picture that can be looked at."""
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) -> target (B, 3, H, W)."""
-        ...
-
-    def to_images(self, prediction: Tensor, images: Tensor) -> Tensor:
-        """A prediction in target space -> normalised images; statistics come from `images`."""
-        ...
-
-
-TARGETS: dict[str, Callable[[int], Target]] = {
-    "pixels": lambda window: Pixels(),
-    "windowed": WindowedPixels,
+TARGETS: dict[str, Callable[[TargetSettings, int], Target]] = {
+    "pixels": Pixels,
+    "windowed": lambda settings, pixel: WindowedPixels(settings),
 }
-"""Each is built with `target.window`, pixels, which it may not need."""
+"""Each is built with its settings and the pixels of one position at `target.resolution`."""
 
 
-def build_target(kind: str, window: int) -> Target:
-    """Build a target; `window` (pixels, odd) is used by `windowed` alone.
+def build_target(settings: TargetSettings, image_size: int) -> Target:
+    """Build a target for pictures of `image_size` pixels (the shorter side).
 
-    Raises ValueError for an unknown kind.
+    Raises ValueError for an unknown kind, for a resolution that does not divide the picture, and for
+    what the target itself refuses.
     """
-    if kind not in TARGETS:
-        raise ValueError(f"unknown target {kind!r}; known: {', '.join(TARGETS)}")
-    return TARGETS[kind](window)
+    if settings.kind not in TARGETS:
+        known = nearest(settings.kind, list(TARGETS))
+        raise ValueError(f"target.kind={settings.kind} is not known{known}")
+    resolution = settings.resolution or image_size
+    if image_size % resolution:
+        raise ValueError(f"target.resolution={resolution} does not divide the {image_size} px picture")
+    return TARGETS[settings.kind](settings, image_size // resolution)

@@ -6,18 +6,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from mimray.mim.targets.regression import Regression
+from mimray.recipe import TargetSettings
 
-class WindowedPixels:
+
+class WindowedPixels(Regression):
     """(x - mean) / sqrt(variance + 1e-6) over a window around each pixel, each channel alone.
 
-    Satisfies `Target`. Source: Swin-Transformer `models/simmim.py`, `norm_targets`: stride 1, what
+    Source: Swin-Transformer `models/simmim.py`, `norm_targets`: stride 1, what
     lies beyond the border is left out of the averages, the variance is the unbiased one.
     """
 
-    def __init__(self, window: int) -> None:
-        if window % 2 != 1 or window < 3:
-            raise ValueError(f"target.window={window}: an odd number of pixels, at least 3")
-        self.window = window
+    def __init__(self, settings: TargetSettings) -> None:
+        super().__init__(settings)
+        if settings.window % 2 != 1:
+            raise ValueError(f"target.window={settings.window}: must be odd, to have a centre")
+        self.window = settings.window
 
     def _statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
         def average(x: Tensor) -> Tensor:
@@ -30,7 +34,7 @@ class WindowedPixels:
         variance = (average(images**2) - mean**2) * (count / (count - 1))
         return mean, (variance.clamp(min=0.0) + 1e-6).sqrt()
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         mean, deviation = self._statistics(images)
         return (images - mean) / deviation
 

@@ -1,0 +1,36 @@
+"""What one project's checkpoints offer: how to recognise them, and their names in mimray's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+Weights = dict[str, Tensor]
+
+
+class Translated(NamedTuple):
+    """`weights` under mimray's names: `encoder.*` as the encoder's own state names them, `head.*` of
+    pre-training, `classifier.*`; `dropped`: names of the file that have no place, with the reason."""
+
+    weights: Weights
+    dropped: dict[str, str]
+
+
+class Format(Protocol):
+    """A project's way of naming weights. Stands in one file, and in `FORMATS`."""
+
+    name: str
+
+    def recognises(self, names: Collection[str]) -> bool:
+        """Whether a file with these names is of this format."""
+        ...
+
+    def read(self, weights: Mapping[str, Tensor]) -> Translated:
+        """From the project's names to mimray's."""
+        ...
+
+    def write(self, weights: Mapping[str, Tensor]) -> Weights:
+        """From mimray's names to the project's. Raises ValueError for a family it does not have."""
+        ...
