@@ -67,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_data(verbs.add_parser("data", help="look at pictures, prepare them, choose some of them"))
 
+    _add_weights(verbs.add_parser("weights", help="look into checkpoints, convert them"))
+
     ui = verbs.add_parser("ui", help="compare runs in MLflow's pages, on this machine")
     ui.add_argument("--uri", help="the store; the project's sqlite file when not given")
     ui.add_argument("--host", default="127.0.0.1")
@@ -75,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_data(data: argparse.ArgumentParser) -> None:
-    """`data inspect`, `data prepare`, `data subset`."""
+    """`data inspect`, `data prepare`, `data subset`, `data clusters`."""
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     inspect = actions.add_parser(
         "inspect", help="counts, formats, sizes, classes, damage and a picture sheet"
@@ -110,8 +112,51 @@ def _add_data(data: argparse.ArgumentParser) -> None:
     subset.add_argument("--seed", type=int, default=0, metavar="N", help="which ones (default 0)")
     subset.add_argument("--stratified", action="store_true", help="that share of every class")
     subset.add_argument("--classes", metavar="FILE", help="only these classes, a name a line")
-    for action in (inspect, prepare, subset):
+    clusters = actions.add_parser(
+        "clusters", help="learn colours or patches that stand for all: a file for target.file"
+    )
+    clusters.add_argument("uri", metavar="URI", help="as data.train")
+    clusters.add_argument("--out", required=True, metavar="FILE", help="a new file (safetensors)")
+    for name, default, help_ in (
+        ("--clusters", 512, "how many"),
+        ("--patch", 1, "side in pixels: 1 for colours, more for a codebook of patches"),
+        ("--images", 2000, "pictures to look at"),
+        ("--seed", 0, "which ones, and where k-means starts"),
+    ):
+        clusters.add_argument(
+            name, type=int, default=default, metavar="N", help=f"{help_} (default {default})"
+        )
+    for action in (inspect, prepare, subset, clusters):
         action.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_weights(weights: argparse.ArgumentParser) -> None:
+    """`weights inspect`, `weights convert`."""
+    actions = weights.add_subparsers(dest="action", required=True, metavar="ACTION")
+    inspect = actions.add_parser(
+        "inspect", help="whose checkpoint it is, of which encoder, and what is in it"
+    )
+    convert = actions.add_parser("convert", help="write it under another project's names")
+    for action in (inspect, convert):
+        action.add_argument("file", metavar="FILE", help="a file, a run, or a Hugging Face folder")
+        action.add_argument("--json", action="store_true", help="print one JSON object")
+    convert.add_argument(
+        "--to", required=True, metavar="FORMAT", help="timm, huggingface, official or mimray"
+    )
+    convert.add_argument(
+        "--out", required=True, metavar="OUT",
+        help="a new file that ends in .safetensors; for huggingface a folder",
+    )  # fmt: skip
+    convert.add_argument("--force", action="store_true", help="write over what is there")
+    for action, encoder, size in (
+        (inspect, "see what loading into it would do", 224),
+        (convert, "huggingface: where the weights do not tell the heads", None),
+    ):
+        action.add_argument("--encoder", metavar="NAME", help=encoder)
+        action.add_argument(
+            "--image-size", type=_count, default=size, metavar="N", help="its pixels a side"
+        )
+        action.add_argument("--window", type=_count, metavar="N", help="its tokens a side")
 
 
 def _share(word: str) -> float:
@@ -125,6 +170,13 @@ def _count_or_all(word: str) -> int | None:
         return None
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"{word!r} is neither a positive number nor `all`")
+    return int(word)
+
+
+def _count(word: str) -> int:
+    """A positive number."""
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a positive number")
     return int(word)
 
 

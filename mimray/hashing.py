@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     AUGMENT = 7
     SPARE = 8
     SUBSET = 9
+    CLUSTERS = 10
 
 
 def _shift_right(x: Any, bits: int) -> Any:

@@ -109,7 +109,7 @@ class TargetSettings(Section):
     bins: int = Field(8, ge=2, le=256)
     """bins: of equal width, each colour alone."""
     file: str | None = None
-    """clusters: what `mimray data clusters` wrote; tokens: the tokenizer's weights."""
+    """clusters: what `mimray data clusters` wrote; tokens: the tokenizer's weights. On every host."""
     module: str | None = None
     """tokens: the tokenizer's class, as package.module:Class or path/to/file.py:Class."""
 
@@ -153,6 +153,10 @@ class Optim(Section):
     """Global gradient norm above which gradients are scaled down."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """`auto`: bf16 where the device computes it natively; what was used stands in run.json."""
+    like_official: bool = False
+    """SimMIM's published loop, faults included: position tables are decayed, gradients are clipped
+    after every micro-batch (so speed.workers and speed.micro_batch change the result), the learning
+    rate comes a step late, the cosine starts at step 0. For Swin, SwinV2 and ViT."""
 
 
 class Schedule(Section):
@@ -161,12 +165,32 @@ class Schedule(Section):
     warmup: Duration = "10ep"
     """Linear warm-up from `warmup_lr`."""
     warmup_lr: float = Field(0.0, ge=0.0)
-    kind: Literal["cosine", "multistep"] = "cosine"
+    kind: Literal["cosine", "multistep", "step", "linear"] = "cosine"
+    """`linear` ends at 1 % of the peak."""
     min_lr: float = Field(0.0, ge=0.0)
     """Where the cosine ends."""
+    warmup_prefix: bool | None = None
+    """Cosine: whether it starts where the warm-up ends (true) or at step 0 (false); when not given,
+    false with optim.like_official, else true."""
     milestones: tuple[Duration, ...] = ("87.5%",)
     """Multistep: where the learning rate is multiplied by `gamma`."""
+    step_every: Duration | None = None
+    """Step: how often it is."""
     gamma: float = Field(0.1, gt=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _kind_fits(self) -> Schedule:
+        if self.kind == "step" and self.step_every is None:
+            raise ValueError("kind=step needs step_every; write schedule.step_every=30ep")
+        if self.kind != "step" and self.step_every is not None:
+            raise ValueError(
+                f"step_every={self.step_every} is of kind=step, not of {self.kind}; leave it out"
+            )
+        if self.kind == "multistep" and not self.milestones:
+            raise ValueError("kind=multistep needs milestones; write [87.5%]")
+        if self.kind != "cosine" and self.warmup_prefix is not None:
+            raise ValueError(f"warmup_prefix is of kind=cosine, not of {self.kind}; leave it out")
+        return self
 
 
 class Run(Section):
@@ -183,7 +207,7 @@ class Run(Section):
     validate_every: Duration = "5%"
     checkpoint_every: Duration = "1000it"
     keep: int = Field(2, ge=1)
-    """Newest checkpoints that are kept."""
+    """Newest checkpoints that are kept; the one with the best validation loss is kept besides."""
     log_every: Duration = "10it"
     """A row in metrics.jsonl; it averages the steps since the row before."""
     restarts: int = Field(3, ge=0)

@@ -7,10 +7,11 @@ import os
 import platform
 import posixpath
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -160,20 +161,28 @@ def read_bytes(filesystem: fs.FileSystem, path: str) -> bytes | None:
         return None
 
 
-def write_atomic(filesystem: fs.FileSystem, path: str, data: bytes) -> None:
-    """Write a whole file so that a reader sees the old one or the new one, never a part.
+@contextmanager
+def atomic_file(filesystem: fs.FileSystem, path: str) -> Iterator[Any]:
+    """A file to write to that appears as a whole at the end of the block, or not at all.
 
-    Locally by fsync and rename; an object store does it by itself.
+    Locally by fsync and rename; an object store does it by itself, when its stream is closed.
     """
     if not is_local(filesystem):
-        with filesystem.open_output_stream(path) as file:
-            file.write(data)
+        file = filesystem.open_output_stream(path)
+        try:
+            yield file
+        except BaseException:
+            with suppress(OSError):  # a stream cannot be called off, only closed and deleted
+                file.close()
+                filesystem.delete_file(path)
+            raise
+        file.close()
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(f"{path}.{os.getpid()}.part")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -181,6 +190,12 @@ def write_atomic(filesystem: fs.FileSystem, path: str, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(Path(path).parent)
+
+
+def write_atomic(filesystem: fs.FileSystem, path: str, data: bytes) -> None:
+    """Write a whole file so that a reader sees the old one or the new one, never a part."""
+    with atomic_file(filesystem, path) as file:
+        file.write(data)
 
 
 def sync_folder(folder: Path) -> None:

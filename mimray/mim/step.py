@@ -58,10 +58,13 @@ def train_step(
     batch: Sequence[MicroBatch],
     clip: float,
     bf16: bool,
+    clip_partial: bool = False,
 ) -> StepResult:
     """Forward, backward and update over this rank's micro-batches of one global batch.
 
     `model` is a MaskedImageModel, wrapped in DistributedDataParallel where there are several ranks.
+    `clip_partial`: clip what has piled up after every micro-batch, as microsoft/SimMIM
+    `main_simmim.py` does; then the update depends on how the batch is cut, and `norm` is the last one.
     """
     device = batch[0].images.device
     wrapped = isinstance(model, DistributedDataParallel)
@@ -72,13 +75,14 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     for number, micro in enumerate(batch):
         last = number == len(batch) - 1
-        with _gradients_stay(model, ranks, last), autocast(device, bf16):
+        with _gradients_stay(model, ranks, last or clip_partial), autocast(device, bf16):
             out = model(micro.images, micro.hidden, micro.seeds)
             weighted = (out.error * micro.weight).sum()
             # DistributedDataParallel averages over ranks; the sum over ranks is meant here.
             (weighted * (ranks / values.clamp(min=1.0)).float()).backward()
         error += weighted.detach()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+        if last or clip_partial:
+            norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
     return StepResult(sum_over_ranks(error, ranks), values, norm)
 
@@ -96,9 +100,9 @@ def sum_over_ranks(value: Tensor, ranks: int) -> Tensor:
     return value
 
 
-def _gradients_stay(model: nn.Module, ranks: int, last: bool) -> AbstractContextManager[None]:
-    """Gradients travel once an update, with the last micro-batch."""
-    if ranks > 1 and not last:
+def _gradients_stay(model: nn.Module, ranks: int, due: bool) -> AbstractContextManager[None]:
+    """Gradients travel when they are to be clipped: once an update, with the last micro-batch."""
+    if ranks > 1 and not due:
         return model.no_sync()  # type: ignore[operator]
     return nullcontext()
 

@@ -1,6 +1,7 @@
 """Checkpoints: safetensors and JSON, complete when the manifest is there and its checksums hold.
 
-Nothing random needs saving: what is random about a step is a hash of its position.
+Nothing random needs saving: what is random about a step is a hash of its position. A folder without
+its manifest is no checkpoint, whatever else is in it, and the manifest is written last.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pyarrow import fs
 
+from mimray.data.files import atomic_file
 from mimray.train.run_folder import RunFolder
 
 if TYPE_CHECKING:  # finding a checkpoint needs no torch, and Ray's controller only finds
@@ -27,73 +30,116 @@ def name_of(step: int) -> str:
     return f"checkpoints/step-{step:08d}"
 
 
-def save(
+# ----- writing -------------------------------------------------------------------------------------
+
+
+def tensors_of(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, dict[str, torch.Tensor]]:
+    """What a checkpoint holds, by file: the live tensors. The optimiser's are named by parameter."""
+    moments = {
+        f"{moment}/{name}": optimizer.state[parameter][moment]
+        for name, parameter in model.named_parameters()
+        if parameter in optimizer.state
+        for moment in _MOMENTS
+    }
+    return {"model.safetensors": dict(model.state_dict()), "optimizer.safetensors": moments}
+
+
+def write(
     run: RunFolder,
     step: int,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Mapping[str, torch.Tensor]],
     loop: dict[str, Any],
-    keep: int,
+    val_loss: float | None = None,
 ) -> str:
-    """Write a checkpoint and forget all but the newest `keep`; returns its name in the run.
+    """Write CPU `tensors`, as `tensors_of` names them, and `loop`, what the loop needs besides.
 
-    `loop`: what the training loop needs beside weights, as JSON. The manifest comes last, so an
-    interrupted write is never taken for a checkpoint.
+    `val_loss`: measured at this very step, or None. Returns the checkpoint's name in the run.
     """
-    folder = name_of(step)
-    from safetensors.torch import save as save_tensors
+    from mimray.train.tensor_file import write_tensors
 
-    files = {
-        "model.safetensors": save_tensors(_contiguous(model.state_dict())),
-        "optimizer.safetensors": save_tensors(_optimizer_tensors(model, optimizer)),
-        "loop.json": json.dumps(loop, indent=2).encode(),
-    }
+    folder = name_of(step)
     run.filesystem.create_dir(run.file(folder), recursive=True)
-    for name, data in files.items():
-        run.write(f"{folder}/{name}", data)
-    checksums = {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for name, data in files.items()
-    }
-    manifest = {"step": step, "files": checksums}
+    checksums: dict[str, Any] = {}
+    for name, of_file in tensors.items():
+        with atomic_file(run.filesystem, run.file(f"{folder}/{name}")) as file:
+            checksums[name] = write_tensors(file, of_file)
+    data = json.dumps(loop, indent=2).encode()
+    run.write(f"{folder}/loop.json", data)
+    checksums["loop.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    manifest = {"step": step, "val/loss": val_loss, "files": checksums}
     run.write(f"{folder}/manifest.json", json.dumps(manifest, indent=2).encode())
-    steps = _steps(run)
-    outdated = [s for s in steps if s > step]  # torn, or about to be trained again
-    for old in outdated + [s for s in steps if s < step][keep - 1 :]:
-        run.filesystem.delete_dir(run.file(name_of(old)))
     return folder
 
 
+def prune(run: RunFolder, step: int, keep: int) -> None:
+    """Forget all but `step`, the newest `keep` and the one with the lowest validation loss."""
+    steps = _steps(run)
+    outdated = [s for s in steps if s > step]  # torn, or about to be trained again
+    before = [s for s in steps if s < step]
+    best = best_of(run, [s for s in steps if s <= step])
+    for old in outdated + [s for s in before[keep - 1 :] if s != best]:
+        # what is half deleted must not look whole
+        manifest = run.file(f"{name_of(old)}/manifest.json")
+        if run.filesystem.get_file_info(manifest).type == fs.FileType.File:
+            run.filesystem.delete_file(manifest)
+        run.filesystem.delete_dir(run.file(name_of(old)))
+
+
+# ----- finding -------------------------------------------------------------------------------------
+
+
 def newest(run: RunFolder) -> int | None:
-    """Step of the newest complete checkpoint; a damaged one is passed over, saying so."""
+    """Step of the newest checkpoint whose files are all there; their contents are not read."""
+    return next((step for step in _steps(run) if _problem(run, step) is None), None)
+
+
+def verified(run: RunFolder) -> int | None:
+    """Step of the newest checkpoint whose checksums hold.
+
+    A damaged one is set aside, saying so: it loses its manifest, so that nobody takes it.
+    """
     for step in _steps(run):
-        problem = _problem(run, step)
+        problem = _problem(run, step, contents=True)
         if problem is None:
             return step
         log.warning(
-            "checkpoint %s is not complete (%s); trying the one before", name_of(step), problem
+            "checkpoint %s is not complete (%s); taking the one before", name_of(step), problem
         )
+        manifest = run.file(f"{name_of(step)}/manifest.json")
+        if run.filesystem.get_file_info(manifest).type == fs.FileType.File:
+            run.filesystem.move(manifest, run.file(f"{name_of(step)}/damaged.json"))
     return None
+
+
+def best_of(run: RunFolder, steps: list[int]) -> int | None:
+    """The step with the lowest validation loss among those that were validated."""
+    losses = {step: (_manifest(run, step) or {}).get("val/loss") for step in steps}
+    known = {step: loss for step, loss in losses.items() if loss is not None}
+    return min(known, key=known.__getitem__, default=None)
 
 
 def load(
     run: RunFolder, step: int, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """Fill model and optimiser from a checkpoint; returns what `save` was given as `loop`."""
+    """Fill model and optimiser from a checkpoint; returns what `write` was given as `loop`."""
     import torch
     from safetensors.torch import load as load_tensors
 
     folder = name_of(step)
+    loop: dict[str, Any] = json.loads(_bytes(run, f"{folder}/loop.json"))
     model.load_state_dict(load_tensors(_bytes(run, f"{folder}/model.safetensors")))
     moments = load_tensors(_bytes(run, f"{folder}/optimizer.safetensors"))
+    updates = float(loop.get("updates", step))  # fewer where steps were skipped
     names = {p: n for n, p in model.named_parameters()}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             state = optimizer.state[parameter]
-            state["step"] = torch.tensor(float(step))
+            state["step"] = torch.tensor(updates, device=parameter.device)
             for moment in _MOMENTS:
                 state[moment] = moments[f"{moment}/{names[parameter]}"].to(parameter.device)
-    return json.loads(_bytes(run, f"{folder}/loop.json"))
+    return loop
 
 
 def _bytes(run: RunFolder, name: str) -> bytes:
@@ -102,45 +148,44 @@ def _bytes(run: RunFolder, name: str) -> bytes:
     return data
 
 
-def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _optimizer_tensors(
-    model: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, torch.Tensor]:
-    """AdamW's moments by parameter name; its own step count is the run's."""
-    return _contiguous(
-        {
-            f"{moment}/{name}": optimizer.state[parameter][moment]
-            for name, parameter in model.named_parameters()
-            for moment in _MOMENTS
-        }
-    )
-
-
 def _steps(run: RunFolder) -> list[int]:
     """Steps of all checkpoint folders, complete or not, newest first."""
     selector = fs.FileSelector(run.file("checkpoints"), allow_not_found=True)
-    names = [info.base_name for info in run.filesystem.get_file_info(selector)]
+    found = run.filesystem.get_file_info(selector)
+    names = [info.base_name for info in found if info.type == fs.FileType.Directory]
     return sorted(
         (int(n[5:]) for n in names if n.startswith("step-") and n[5:].isdigit()), reverse=True
     )
 
 
-def _problem(run: RunFolder, step: int) -> str | None:
-    """Why a checkpoint cannot be used, or None."""
-    manifest = run.read(f"{name_of(step)}/manifest.json")
-    if manifest is None:
-        return "no manifest"
+def _manifest(run: RunFolder, step: int) -> dict[str, Any] | None:
+    """A checkpoint's manifest, or None where it is not there or no manifest."""
     try:
-        files = json.loads(manifest)["files"]
-        for name, expected in files.items():
-            data = run.read(f"{name_of(step)}/{name}")
-            if data is None:
-                return f"{name} is missing"
-            if hashlib.sha256(data).hexdigest() != expected["sha256"]:
-                return f"{name} is damaged"
-    except (ValueError, KeyError, TypeError):
-        return "manifest.json is damaged"
+        manifest = json.loads(run.read(f"{name_of(step)}/manifest.json") or b"null")
+    except ValueError:
+        return None
+    return manifest if isinstance(manifest, dict) and "files" in manifest else None
+
+
+def _problem(run: RunFolder, step: int, contents: bool = False) -> str | None:
+    """Why a checkpoint cannot be used, or None; `contents`: read its files too."""
+    manifest = _manifest(run, step)
+    if manifest is None:
+        return "no manifest, or a damaged one"
+    for name, expected in manifest["files"].items():
+        info = run.filesystem.get_file_info(run.file(f"{name_of(step)}/{name}"))
+        if info.type != fs.FileType.File:
+            return f"{name} is missing"
+        if info.size != expected["bytes"]:
+            return f"{name} is cut off"
+        if contents and _sha256(run, f"{name_of(step)}/{name}") != expected["sha256"]:
+            return f"{name} is damaged"
     return None
+
+
+def _sha256(run: RunFolder, name: str) -> str:
+    digest = hashlib.sha256()
+    with run.filesystem.open_input_stream(run.file(name)) as file:
+        while part := file.read(2**22):
+            digest.update(part)
+    return digest.hexdigest()

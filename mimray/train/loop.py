@@ -64,7 +64,7 @@ def train(job: Job) -> dict[str, Any]:
         stream = rank_stream(job, plan, trainer.rank, pin)
         batches = Batches(stream, plan, trainer.rank, trainer.device)
         validation = Validation(job, trainer.rank, trainer.ranks, trainer.device, trainer.bf16)
-        clock = job.clock
+        clock, like_official = job.clock, recipe.optim.like_official
         validate_every = clock.steps(recipe.run.validate_every)
         checkpoint_every = clock.steps(recipe.run.checkpoint_every)
         about = {
@@ -78,14 +78,18 @@ def train(job: Job) -> dict[str, Any]:
         # ----- steps -------------------------------------------------------------------------------
         for position, received in batches:
             step = position + 1
-            lr = learning_rate(position, recipe.optim.lr, recipe.schedule, clock)
+            lr = learning_rate(
+                position, recipe.optim.lr, recipe.schedule, clock, like_official, len(received)
+            )
             set_learning_rate(optimizer, lr)
             epoch = plan.epoch(position)
             micro = [
                 micro_batch(recipe, model.patch, r.images, r.rows, r.weight, epoch)
                 for r in received
             ]
-            result = train_step(replicas, optimizer, micro, recipe.optim.clip, trainer.bf16)
+            result = train_step(
+                replicas, optimizer, micro, recipe.optim.clip, trainer.bf16, like_official
+            )
             recorder.add(step, result, lr, batches.waited)
             recorder.damaged("train", batches.damaged)
 
@@ -101,8 +105,11 @@ def train(job: Job) -> dict[str, Any]:
             if last or stop or step % checkpoint_every == 0:
                 with recorder.pause():
                     recorder.save(model, optimizer, gather(trainer, recorder.found))
+            recorder.report_saved()
             if stop and not last:
+                recorder.close()
                 return {"status": "stopped", "step": step}
+        recorder.close()
         return {"status": "finished", "step": plan.stop}
     except torch.OutOfMemoryError:
         memory = torch.cuda.max_memory_allocated() / 2**30

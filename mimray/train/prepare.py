@@ -20,6 +20,7 @@ from mimray.mim.encoders import ENCODERS
 from mimray.mim.heads import HEADS
 from mimray.mim.masks import STRATEGIES
 from mimray.mim.targets import TARGETS
+from mimray.optim import official_decays
 from mimray.recipe import Recipe
 from mimray.settings_errors import nearest
 from mimray.train.job import Job
@@ -58,6 +59,8 @@ def check_model(recipe: Recipe) -> None:
     try:
         with torch.device("meta"):
             model = build_model(recipe)
+        if recipe.optim.like_official:
+            official_decays(spec.family)
     except ValueError as error:
         raise UserError(str(error)) from None
     if unit % model.target.pixel:

@@ -13,9 +13,9 @@ import torch
 
 from mimray.mim.model import MaskedImageModel
 from mimray.mim.step import StepResult
-from mimray.train import checkpoint
 from mimray.train.job import Job
 from mimray.train.mailbox import Post
+from mimray.train.saver import Saver
 
 _FLUSH_SECONDS = 5.0
 
@@ -52,6 +52,8 @@ class Recorder:
         self.written_at = time.monotonic()
         self.waited_before = 0.0
         self.attempt = 0
+        self.saver = Saver(job.run, job.recipe.run.keep)
+        self.val_loss: tuple[int, float] | None = None
         if rank == 0:
             job.run.keep_rows_until(start)
             begun = {"step": start, "time": time.time(), **about}
@@ -96,6 +98,7 @@ class Recorder:
     def validated(self, metrics: dict[str, float], picture: bytes | None) -> None:
         """Put validation metrics in this step's row."""
         self.extra = metrics
+        self.val_loss = (self.step, metrics["val/loss"])
         if picture is not None:
             images = self.step * self.job.recipe.optim.batch
             self.post.send("picture", png=picture, step=self.step, images=images)
@@ -144,7 +147,7 @@ class Recorder:
     def save(
         self, model: MaskedImageModel, optimizer: torch.optim.Optimizer, found: list[Found]
     ) -> None:
-        """Write a checkpoint of the last step; `found`: every rank's own."""
+        """Begin to write a checkpoint of the last step; `found`: every rank's own."""
         if self.rank:
             return
         self._flush_rows()
@@ -155,6 +158,17 @@ class Recorder:
             "recipe": self.job.recipe.digest(),
             "damaged": [list(entry) for entry in sorted({tuple(entry) for entry in damaged})],
         }
-        keep = self.job.recipe.run.keep
-        name = checkpoint.save(self.job.run, self.step, model, optimizer, loop, keep)
-        self.post.send("checkpoint", step=self.step, name=name)
+        measured = self.val_loss[1] if self.val_loss and self.val_loss[0] == self.step else None
+        self.saver.save(self.step, model, optimizer, loop, measured)
+
+    def report_saved(self) -> None:
+        """Tell the driver of checkpoints that have become complete."""
+        while self.saver.done:
+            step, name = self.saver.done.pop(0)
+            self.post.send("checkpoint", step=step, name=name)
+
+    def close(self) -> None:
+        """Wait for the last checkpoint. Raises RunFailed if it could not be written."""
+        self.saver.finish()
+        self.report_saved()
+        self.saver.close(self.step)

@@ -70,7 +70,7 @@ class Fit(threading.Thread):
         """Start the trainers and wait for them."""
         left = self.job.recipe.run.restarts
         while True:
-            step = checkpoint.newest(self.job.run)
+            step = checkpoint.verified(self.job.run)
             try:
                 self.result, self.error = build_trainer(self.job, self.layout).fit(), None
                 return

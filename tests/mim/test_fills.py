@@ -51,3 +51,16 @@ def test_nearest_pixel_takes_rectangles():
     hidden = torch.ones(1, 2, 6, dtype=torch.bool)
     hidden[0, 1, 2] = False
     assert (nearest_pixel(target, hidden) == 8.0).all()
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 6), (24, 12), (96, 3)])
+def test_fills_take_any_channels_and_any_map(channels, size):
+    target = torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(1))
+    hidden = torch.zeros(2, size, size, dtype=torch.bool)
+    hidden[0, :, 1:] = True
+    hidden[1, 0] = True
+    nearest, mean = nearest_pixel(target, hidden), visible_mean(target, hidden)
+    assert torch.equal(nearest[0], target[0, :, :, :1].expand(-1, -1, size))
+    assert torch.equal(nearest[1, :, 0], target[1, :, 1])
+    torch.testing.assert_close(mean[0, :, 2, 2], target[0, :, :, 0].mean(dim=1))
+    torch.testing.assert_close(mean[1, :, 0, 0], target[1, :, 1:].mean(dim=(1, 2)))

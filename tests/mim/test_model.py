@@ -107,32 +107,3 @@ def test_normalise_is_imagenet_s():
 def test_denormalise_clips():
     out = denormalise(torch.tensor([-100.0, 100.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1))
     assert out.flatten().tolist() == [0, 0, 0, 255, 255, 255]
-
-
-@pytest.mark.parametrize(
-    ("family", "target", "loss", "gradnorm"),
-    [
-        ("swin", "pixels", "loss", "gradnorm"),
-        ("swinv2", "pixels", "loss_plain", "gradnorm_plain"),
-        ("swinv2", "windowed", "loss_norm_target", "gradnorm_norm_target"),
-        ("vit", "pixels", "loss", "gradnorm"),
-    ],
-)
-def test_loss_and_gradients_are_those_of_the_official_code(
-    official, family, target, loss, gradnorm
-):
-    model, arrays = official(family, target)
-    out = model(torch.tensor(arrays["x"]), torch.tensor(arrays["mask"]).bool())
-    assert out.loss.item() == pytest.approx(float(arrays[loss]), rel=1e-6)
-    assert np.abs(out.prediction.detach().numpy() - arrays["reconstruction"]).max() <= 3e-5
-
-    from tests.mim.conftest import ours
-
-    out.loss.backward()
-    parameters = dict(model.named_parameters())
-    norms = {k: float(arrays[k]) for k in arrays if k.startswith(f"{gradnorm}/")}
-    assert len(norms) == len(parameters)
-    floor = 2e-5 * max(norms.values())
-    for key, expected in norms.items():
-        gradient = parameters[ours(key.removeprefix(f"{gradnorm}/"))].grad
-        assert abs(gradient.double().norm().item() - expected) <= 2e-4 * expected + floor, key

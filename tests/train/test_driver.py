@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from mimray.errors import UserError
+from mimray.errors import RunFailed, UserError
 from mimray.optim import build_optimizer
 from mimray.recipe import Optim, Speed, load_recipe
 from mimray.tracking import Tracker
@@ -15,6 +15,7 @@ from mimray.train import checkpoint
 from mimray.train.console import Console, duration
 from mimray.train.resources import Node, lay_out
 from mimray.train.run_folder import RunFolder
+from mimray.train.saver import Saver
 
 pytestmark = pytest.mark.unit
 
@@ -61,6 +62,13 @@ class TestRunFolder:
             run.record()
 
 
+def save(run, step, model, optimizer, loop, keep, val_loss=None):
+    saver = Saver(run, keep)
+    saver.save(step, model, optimizer, loop, val_loss)
+    saver.close(step)
+    assert saver.done == [(step, checkpoint.name_of(step))]
+
+
 class TestCheckpoint:
     @pytest.fixture
     def parts(self):
@@ -74,7 +82,7 @@ class TestCheckpoint:
 
     def test_what_is_saved_comes_back(self, run, parts):
         model, optimizer = parts
-        checkpoint.save(run, 2, model, optimizer, {"step": 2}, keep=2)
+        save(run, 2, model, optimizer, {"step": 2}, keep=2)
         other = torch.nn.Linear(3, 2)
         loaded = build_optimizer(other, Optim())
         assert checkpoint.load(run, 2, other, loaded) == {"step": 2}
@@ -85,7 +93,7 @@ class TestCheckpoint:
 
     def test_the_newest_are_kept(self, run, parts):
         for step in (1, 2, 3):
-            checkpoint.save(run, step, *parts, {}, keep=2)
+            save(run, step, *parts, {}, keep=2)
         assert checkpoint.newest(run) == 3
         assert not run.read("checkpoints/step-00000001/manifest.json")
         assert run.read("checkpoints/step-00000002/manifest.json")
@@ -93,7 +101,7 @@ class TestCheckpoint:
     @pytest.mark.parametrize("damage", ["flip", "cut", "missing", "manifest", "no manifest"])
     def test_a_damaged_one_is_passed_over_with_a_word(self, run, parts, damage, caplog, tmp_path):
         for step in (1, 2):
-            checkpoint.save(run, step, *parts, {}, keep=2)
+            save(run, step, *parts, {}, keep=2)
         weights = tmp_path / "run/checkpoints/step-00000002/model.safetensors"
         manifest = weights.with_name("manifest.json")
         data = bytearray(weights.read_bytes())
@@ -108,15 +116,54 @@ class TestCheckpoint:
             manifest.write_text("{")
         else:
             manifest.unlink()
-        assert checkpoint.newest(run) == 1
+        assert checkpoint.verified(run) == 1
         assert "step-00000002 is not complete" in caplog.text
+        assert checkpoint.newest(run) == 1  # it is set aside: whoever looks next agrees
 
     def test_a_torn_one_of_a_later_step_does_not_cost_the_one_just_saved(self, run, parts):
-        checkpoint.save(run, 10, *parts, {}, keep=1)
+        save(run, 10, *parts, {}, keep=1)
         run.filesystem.create_dir(run.file("checkpoints/step-00000020"))
-        checkpoint.save(run, 14, *parts, {}, keep=1)
+        save(run, 14, *parts, {}, keep=1)
         assert checkpoint.newest(run) == 14
         assert not run.read("checkpoints/step-00000010/manifest.json")
+
+    def test_the_best_by_validation_loss_is_kept_besides(self, run, parts):
+        for step, loss in [(1, 0.5), (2, 0.4), (3, None), (4, 0.45), (5, None)]:
+            save(run, step, *parts, {}, keep=1, val_loss=loss)
+        assert [s for s in range(1, 6) if run.read(f"{checkpoint.name_of(s)}/manifest.json")] == [2, 5]
+
+    def test_the_safetensors_library_reads_what_is_written(self, run, parts, tmp_path):
+        from safetensors.torch import load_file
+
+        model, optimizer = parts
+        model.register_buffer("flags", torch.tensor([True, False, True]))
+        model.register_buffer("in_bf16", torch.ones(3, 1, dtype=torch.bfloat16))
+        model.register_buffer("nothing", torch.empty(0, 2))
+        save(run, 1, model, optimizer, {}, keep=1)
+        read = load_file(tmp_path / "run/checkpoints/step-00000001/model.safetensors")
+        assert read.keys() == model.state_dict().keys()
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(read[name], tensor) and read[name].dtype == tensor.dtype
+
+    def test_training_on_does_not_reach_a_checkpoint_that_is_being_written(self, run, parts):
+        model, optimizer = parts
+        saver, before = Saver(run, 1), model.weight.detach().clone()
+        saver.save(1, model, optimizer, {}, None)
+        with torch.no_grad():
+            model.weight.add_(1)
+        saver.close(1)
+        other = torch.nn.Linear(3, 2)
+        checkpoint.load(run, 1, other, build_optimizer(other, Optim()))
+        assert torch.equal(other.weight, before)
+
+    def test_a_full_disk_leaves_the_one_before_and_fails_at_the_end_only(self, run, parts, caplog):
+        save(run, 1, *parts, {}, keep=1)
+        saver = Saver(run, 1)
+        run.write(checkpoint.name_of(2), b"in the way of the folder")
+        saver.save(2, *parts, {}, None)
+        with pytest.raises(RunFailed, match=r"step 2 could not be written .* goes on"):
+            saver.close(2)
+        assert checkpoint.newest(run) == 1 and "step 2 could not be written" in caplog.text
 
     def test_none_is_none(self, run):
         assert checkpoint.newest(run) is None

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from mimray.mim.encoders import swin, swinv2, vit
+from mimray.mim.encoders import convnext, replknet, resnet, swin, swinv2, vit
 from mimray.mim.encoders.protocol import Encoder, EncoderSpec, ImageSize
 from mimray.settings_errors import nearest
 
 __all__ = ["ENCODERS", "Encoder", "EncoderSpec", "ImageSize", "build_encoder"]
 
-ENCODERS: dict[str, EncoderSpec] = {**swin.SPECS, **swinv2.SPECS, **vit.SPECS}
+ENCODERS: dict[str, EncoderSpec] = {
+    **swin.SPECS,
+    **swinv2.SPECS,
+    **vit.SPECS,
+    **resnet.SPECS,
+    **convnext.SPECS,
+    **replknet.SPECS,
+}
 
 
 def build_encoder(

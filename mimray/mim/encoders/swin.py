@@ -9,9 +9,11 @@ from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from mimray.mim.encoders.protocol import Encoder, EncoderSpec, ImageSize
+from mimray.mim.encoders.visible_swin import VisibleStages
+from mimray.mim.encoders.window_attention import Layout, attend
 
 
-class SwinEncoder(Encoder, SwinTransformer):
+class SwinEncoder(Encoder, SwinTransformer):  # type: ignore[misc]
     """Satisfies `Encoder`. Source: SimMIM `models/simmim.py`, SwinTransformerForSimMIM.
 
     Hidden tokens are replaced after the patch embedding's LayerNorm, and all tokens go through the
@@ -50,6 +52,31 @@ class SwinEncoder(Encoder, SwinTransformer):
         return run_stages(self, tokens)
 
 
+class VisibleSwinEncoder(VisibleStages, SwinEncoder):  # type: ignore[misc]
+    """Encodes `visible` tokens of each picture and no others; see `VisibleStages`."""
+
+    def __init__(
+        self,
+        image_size: ImageSize,
+        window: int,
+        drop_path: float,
+        visible: int | None = None,
+        **sizes: Any,
+    ) -> None:
+        super().__init__(image_size, window, drop_path, **sizes)
+        self.skip_hidden(visible)
+
+    def run_block(self, block: Any, tokens: Tensor, layout: Layout) -> Tensor:
+        tokens = tokens + block.drop_path1(attention(block.attn, block.norm1(tokens), layout))
+        return tokens + block.drop_path2(block.mlp(block.norm2(tokens)))
+
+
+def attention(attn: Any, tokens: Tensor, layout: Layout) -> Tensor:
+    """timm's window attention on visible tokens, (B, V, C) -> the same."""
+    q, k, v = attn.qkv(tokens).unflatten(-1, (3, attn.num_heads, -1)).unbind(2)
+    return attn.proj(attend(q * attn.scale, k, v, attn.relative_position_bias_table, layout))
+
+
 def describe(encoder: Any, patch: int, embed: int, depths: tuple[int, ...]) -> None:
     """Give a Swin of either version what `Encoder` names, the mask token among it."""
     encoder.patch, encoder.depths = patch, tuple(depths)
@@ -74,7 +101,7 @@ def run_stages(encoder: Any, tokens: Tensor) -> list[Tensor]:
 
 def _spec(embed: int, depths: tuple[int, ...], heads: tuple[int, ...], window: int) -> EncoderSpec:
     sizes = {"embed": embed, "depths": depths, "heads": heads}
-    return EncoderSpec("swin", SwinEncoder, sizes, window)
+    return EncoderSpec("swin", SwinEncoder, sizes, window, visible_only=VisibleSwinEncoder)
 
 
 SPECS = {

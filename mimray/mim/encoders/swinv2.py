@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import torch
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor
+from torch.nn.functional import linear, normalize
 
 from mimray.mim.encoders.protocol import Encoder, EncoderSpec, ImageSize
 from mimray.mim.encoders.swin import describe, run_stages
+from mimray.mim.encoders.visible_swin import VisibleStages
+from mimray.mim.encoders.window_attention import Layout, attend
 
 
-class SwinV2Encoder(Encoder, SwinTransformerV2):
+class SwinV2Encoder(Encoder, SwinTransformerV2):  # type: ignore[misc]
     """Satisfies `Encoder`. Source: Swin-Transformer `models/simmim.py`, SwinTransformerV2ForSimMIM.
 
     In pre-training the position bias is scaled by the window's own size; fine-tuning with another
@@ -50,9 +57,39 @@ class SwinV2Encoder(Encoder, SwinTransformerV2):
         return run_stages(self, tokens)
 
 
+class VisibleSwinV2Encoder(VisibleStages, SwinV2Encoder):  # type: ignore[misc]
+    """Encodes `visible` tokens of each picture and no others; see `VisibleStages`."""
+
+    def __init__(
+        self,
+        image_size: ImageSize,
+        window: int,
+        drop_path: float,
+        visible: int | None = None,
+        **sizes: Any,
+    ) -> None:
+        super().__init__(image_size, window, drop_path, **sizes)
+        self.skip_hidden(visible)
+
+    def run_block(self, block: Any, tokens: Tensor, layout: Layout) -> Tensor:
+        tokens = tokens + block.drop_path1(block.norm1(attention(block.attn, tokens, layout)))
+        return tokens + block.drop_path2(block.norm2(block.mlp(tokens)))
+
+
+def attention(attn: Any, tokens: Tensor, layout: Layout) -> Tensor:
+    """timm's cosine attention on visible tokens, (B, V, C) -> the same."""
+    bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
+    qkv = linear(tokens, attn.qkv.weight, bias).unflatten(-1, (3, attn.num_heads, -1))
+    q, k, v = qkv.unbind(2)
+    scale = attn.logit_scale.clamp(max=math.log(100.0)).exp().flatten(1)  # (heads, 1)
+    offsets = attn.cpb_mlp(attn.relative_coords_table).flatten(0, 2)
+    table = 16.0 * torch.sigmoid(offsets)
+    return attn.proj(attend(normalize(q, dim=-1) * scale, normalize(k, dim=-1), v, table, layout))
+
+
 def _spec(embed: int, depths: tuple[int, ...], heads: tuple[int, ...], window: int) -> EncoderSpec:
     sizes = {"embed": embed, "depths": depths, "heads": heads}
-    return EncoderSpec("swinv2", SwinV2Encoder, sizes, window)
+    return EncoderSpec("swinv2", SwinV2Encoder, sizes, window, visible_only=VisibleSwinV2Encoder)
 
 
 # The data-scaling study's five (On Data Scaling in MIM, table 1): 49, 87, 195, 655 and 1061 M. Its

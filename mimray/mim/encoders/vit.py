@@ -9,11 +9,12 @@ from timm.models.beit import Beit
 from torch import Tensor, nn
 
 from mimray.mim.encoders.protocol import Encoder, EncoderSpec, ImageSize
+from mimray.mim.encoders.visible_vit import VisibleBlocks
 
 Position = Literal["shared", "per_block", "absolute"]
 
 
-class ViTEncoder(Encoder, Beit):
+class ViTEncoder(Encoder, Beit):  # type: ignore[misc]
     """Satisfies `Encoder`. Source: SimMIM `models/vision_transformer.py`, VisionTransformerForSimMIM.
 
     The mask token enters after the patch embedding (there is no norm there), the class token is
@@ -95,14 +96,28 @@ class ViTEncoder(Encoder, Beit):
         return outputs
 
 
+class VisibleViTEncoder(VisibleBlocks, ViTEncoder):  # type: ignore[misc]
+    """Encodes `visible` tokens of each picture and no others; see `VisibleBlocks`."""
+
+    def __init__(
+        self,
+        image_size: ImageSize,
+        window: int | None,
+        drop_path: float,
+        visible: int | None = None,
+        **sizes: Any,
+    ) -> None:
+        super().__init__(image_size, window, drop_path, **sizes)
+        self.visible = visible
+
+
 def _spec(embed: int, depth: int, heads: int, patch: int, standard: bool = False) -> EncoderSpec:
     sizes: dict[str, Any] = {"embed": embed, "depth": depth, "heads": heads, "patch": patch}
     if standard:
         sizes |= {"position": "absolute", "layer_scale": None}
-        return EncoderSpec("vit", ViTEncoder, sizes)
-    return EncoderSpec(
-        "vit", ViTEncoder, sizes, finetune={"position": "per_block", "final_norm": False}
-    )
+        return EncoderSpec("vit", ViTEncoder, sizes, visible_only=VisibleViTEncoder)
+    finetune = {"position": "per_block", "final_norm": False}
+    return EncoderSpec("vit", ViTEncoder, sizes, finetune=finetune, visible_only=VisibleViTEncoder)
 
 
 SPECS = {

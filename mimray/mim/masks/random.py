@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
-from mimray.hashing import Purpose, key
+from mimray.mim.masks.ranking import lowest, random_order
 
 
-def hidden_count(cells: int, ratio: float) -> int:
+def share_count(rows: int, columns: int, ratio: float) -> int:
     """ceil(cells x ratio) in floating point, as the official generator rounds (data_simmim.py)."""
-    return math.ceil(cells * ratio)
+    return math.ceil(rows * columns * ratio)
 
 
-def random_cells(rows: int, columns: int, ratio: float, seed: Tensor) -> Tensor:
-    """Hide the `hidden_count` cells whose hash is smallest: a uniform draw without replacement."""
-    cells = torch.arange(rows * columns, device=seed.device)
-    order = key(Purpose.MASK, seed[:, None], cells[None, :]).argsort(dim=1, stable=True)
-    hidden = torch.zeros(len(seed), rows * columns, dtype=torch.bool, device=seed.device)
-    hidden.scatter_(1, order[:, : hidden_count(rows * columns, ratio)], True)
-    return hidden.view(-1, rows, columns)
+def random_cells(rows: int, columns: int, hidden: int, seed: Tensor) -> Tensor:
+    """Hide the `hidden` cells that come first in a random order: a draw without replacement."""
+    return lowest(random_order(rows * columns, seed), hidden).view(-1, rows, columns)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
 
 from mimray.mim.targets.regression import Regression
+from mimray.mim.targets.resolution import enlarge, pixels_a_position, shrink
 from mimray.recipe import TargetSettings
 
 
 class Pixels(Regression):
     """The picture itself, or a smaller one.
 
-    At a lower `target.resolution` a position is the mean of the pixels under it (an area filter: the
-    paper names none, and this one looks at no pixel outside of the position).
+    At a lower `target.resolution` a position is the mean of the pixels under it, so it looks at no
+    pixel outside of itself (the paper names no filter; one that reaches further would show the hidden
+    what is visible beside it). The head then upsamples that much less.
     """
 
-    def __init__(self, settings: TargetSettings, pixel: int) -> None:
+    def __init__(self, settings: TargetSettings, image_size: int) -> None:
         super().__init__(settings)
-        self.pixel = pixel
+        self.pixel = pixels_a_position(settings, image_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        return images if self.pixel == 1 else avg_pool2d(images, self.pixel)
+        return shrink(images, self.pixel)
 
     def to_images(self, prediction: Tensor, images: Tensor) -> Tensor:
-        return interpolate(prediction, scale_factor=self.pixel) if self.pixel > 1 else prediction
+        return enlarge(prediction, self.pixel)

@@ -12,7 +12,8 @@ Weights = dict[str, Tensor]
 
 class Translated(NamedTuple):
     """`weights` under mimray's names: `encoder.*` as the encoder's own state names them, `head.*` of
-    pre-training, `classifier.*`; `dropped`: names of the file that have no place, with the reason."""
+    pre-training, `fc_norm.*` and `classifier.*`, the norm after the pooling and the linear layer of a
+    classifier; `dropped`: names of the file that have no place, with the reason."""
 
     weights: Weights
     dropped: dict[str, str]
@@ -34,3 +35,8 @@ class Format(Protocol):
     def write(self, weights: Mapping[str, Tensor]) -> Weights:
         """From mimray's names to the project's. Raises ValueError for a family it does not have."""
         ...
+
+
+def is_rebuilt(name: str) -> bool:
+    """Whether a model computes this from its sizes: indices, coordinates and masks of its windows."""
+    return name.endswith(("relative_position_index", "relative_coords_table", "attn_mask"))

@@ -1,0 +1,103 @@
+"""Checkpoints beside the training: the step waits for a copy in memory, a thread does the rest."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mimray.errors import RunFailed
+from mimray.train import checkpoint
+from mimray.train.run_folder import RunFolder
+
+log = logging.getLogger("mimray")
+
+
+class Snapshot:
+    """A copy of tensors in host memory, kept from one checkpoint to the next: touching fresh memory
+    takes longer than copying into it. Pinned for a GPU, whose copies run beside its kernels."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, dict[str, Tensor]] = {}
+        self.copied: torch.cuda.Event | None = None
+
+    def take(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Copy; what is on a GPU is complete only after `wait`, and may change only after it too."""
+        for file, named in tensors.items():
+            kept = self.tensors.setdefault(file, {})
+            for name, tensor in named.items():
+                if name not in kept:
+                    pinned = tensor.device.type == "cuda"
+                    kept[name] = torch.empty_like(tensor, device="cpu", pin_memory=pinned)
+                kept[name].copy_(tensor.detach(), non_blocking=True)
+                if tensor.device.type == "cuda":
+                    self.copied = torch.cuda.Event()
+        if self.copied is not None:
+            self.copied.record()  # behind the copies, in the stream of the next update too
+
+    def wait(self) -> None:
+        """Until the copies have arrived."""
+        if self.copied is not None:
+            self.copied.synchronize()
+
+
+class Saver:
+    """Writes checkpoints of one trainer, one at a time.
+
+    A checkpoint that cannot be written (a full disk) leaves the ones before as they are; training
+    goes on, and the last one of a run must succeed.
+    """
+
+    def __init__(self, run: RunFolder, keep: int) -> None:
+        self.run, self.keep = run, keep
+        self.snapshot = Snapshot()
+        self.thread: threading.Thread | None = None
+        self.done: list[tuple[int, str]] = []
+        self.failed: list[tuple[int, str]] = []
+
+    def save(
+        self,
+        step: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loop: dict[str, Any],
+        val_loss: float | None,
+    ) -> None:
+        """Begin to write a checkpoint of `step`; waits only while the one before is being written."""
+        self.finish()
+        self.snapshot.take(checkpoint.tensors_of(model, optimizer))
+        self.thread = threading.Thread(
+            target=self._write, args=(step, loop, val_loss), name="checkpoint", daemon=True
+        )
+        self.thread.start()
+
+    def _write(self, step: int, loop: dict[str, Any], val_loss: float | None) -> None:
+        try:
+            self.snapshot.wait()
+            name = checkpoint.write(self.run, step, self.snapshot.tensors, loop, val_loss)
+            checkpoint.prune(self.run, step, self.keep)
+            self.done.append((step, name))
+        except Exception as error:  # storage fails in many ways; none of them may end the training
+            words = (str(error).strip() or type(error).__name__).splitlines()[0]
+            log.warning("the checkpoint of step %d could not be written: %s", step, words)
+            self.failed.append((step, words))
+
+    def finish(self) -> None:
+        """Wait for the checkpoint that is being written."""
+        if self.thread is not None:
+            self.thread.join()
+            self.thread = None
+
+    def close(self, step: int) -> None:
+        """Wait for the last checkpoint; raises RunFailed when that of `step` is not there."""
+        self.finish()
+        for failed, words in self.failed:
+            if failed == step:
+                raise RunFailed(
+                    f"the checkpoint of step {step} could not be written ({words}); make room or "
+                    "mend run.storage, and the same command goes on from the one before"
+                )
