@@ -25,7 +25,8 @@ class Figure(TypedDict):
 def report(name: str, figures: dict[str, Figure], as_json: bool, **more: object) -> None:
     """Print the figures, the one nearest to failing at the top, and what else is worth knowing."""
     asked = [f for f in figures.values() if f["target"]]
-    nearest = min(asked, key=lambda f: f["ratio"] / f["target"])
+    first = next(iter(figures.values()))
+    nearest = min(asked, key=lambda f: f["ratio"] / f["target"]) if asked else first
     if as_json:
         top = {"ratio": nearest["ratio"], "target": nearest["target"]}
         print(json.dumps({"name": name, "machine": machine(), "figures": figures, **top, **more}))

@@ -100,7 +100,7 @@ def test_the_last_override_wins():
         ("schedule.length=10%", "schedule.length: '10%'", "share of itself"),
         ("schedule.warmup=5", "schedule.warmup: '5' is not a duration", "100ep"),
         ("schedule.milestones=[1ep, 5]", "schedule.milestones.1: 5 is not a duration", "100ep"),
-        ("schedule.kind=linear", "schedule.kind='linear'", "'cosine' or 'multistep'"),
+        ("schedule.kind=poly", "schedule.kind='poly'", "'cosine', 'multistep', 'step' or 'linear'"),
         ("optim.batch=0", "optim.batch=0", "greater than or equal to 1"),
         ("optim.batch=1.5", "optim.batch=1.5", "integer"),
         ("optim.lr=.inf", "optim.lr=inf", "finite"),

@@ -42,7 +42,7 @@ def assemble(
     if encoder.stride % target.pixel:
         raise ValueError(
             f"the target has {target.pixel} px a position, more than the encoder's {encoder.stride} "
-            "or no divisor of it; take a higher target.resolution or another encoder"
+            "or no divisor of it; take a finer target or another encoder"
         )
     shape = HeadShape(encoder.channels, grid, target.outputs, encoder.stride // target.pixel)
     return MaskedImageModel(encoder, build_head(shape, head or Head()), target, whole_picture)

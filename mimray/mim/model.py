@@ -65,21 +65,3 @@ class MaskedImageModel(nn.Module):
     def values(self, hidden: Tensor) -> Tensor:
         """How many values the loss of each sample runs over: int64 (B,)."""
         return self.asked(hidden).sum(dim=(1, 2)) * self.target.values
-
-
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-IMAGE_STD = (0.229, 0.224, 0.225)
-
-
-def normalise(images: Tensor) -> Tensor:
-    """uint8 (B, 3, H, W) -> contiguous float32, by ImageNet's mean and standard deviation."""
-    mean = torch.tensor(IMAGE_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGE_STD, device=images.device).view(3, 1, 1)
-    return (images.contiguous().float() / 255.0 - mean) / std
-
-
-def denormalise(images: Tensor) -> Tensor:
-    """The inverse of `normalise`: float (B, 3, H, W) -> uint8, clipped to what a screen shows."""
-    mean = torch.tensor(IMAGE_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGE_STD, device=images.device).view(3, 1, 1)
-    return ((images.float() * std + mean) * 255.0).round().clamp(0, 255).to(torch.uint8)

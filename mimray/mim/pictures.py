@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from mimray.mim.masks import to_pixels
-from mimray.mim.model import MaskedImageModel, denormalise
+from mimray.mim.model import MaskedImageModel
+from mimray.mim.normalisation import denormalise
 
 _GREY = 128
 _GAP = 2  # pixels between pictures
@@ -18,9 +19,7 @@ _TITLE_HEIGHT = 14
 
 
 @torch.no_grad()
-def reconstruction_grid(
-    model: MaskedImageModel, images: Tensor, hidden: Tensor
-) -> Tensor | None:
+def reconstruction_grid(model: MaskedImageModel, images: Tensor, hidden: Tensor) -> Tensor | None:
     """Run the model on normalised images (B, 3, H, W) and lay out four pictures for each.
 
     Original, masked (grey where hidden), prediction, prediction where hidden beside the visible

@@ -1,7 +1,8 @@
 """One optimiser step over a global batch, in plain PyTorch: with or without Ray, on any number of ranks.
 
 The gradient is the sum over the global batch divided by its count of hidden values, however the
-batch was cut into micro-batches and dealt to ranks; it is clipped once.
+batch was cut into micro-batches and dealt to ranks; it is clipped once (`clip_partial` apart, which is
+how the official code does it).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mimray.hashing import key
 from mimray.mim.masks import draw
-from mimray.mim.model import MaskedImageModel, normalise
+from mimray.mim.model import MaskedImageModel
+from mimray.mim.normalisation import normalise
 from mimray.recipe import Recipe
 
 

@@ -33,9 +33,9 @@ def loss_curve(rows: list[dict[str, Any]], title: str) -> bytes:
             ("val/fill_visible_mean", _MEAN, "fill: mean of the visible pixels"),
             ("val/fill_nearest", _NEAREST, "fill: nearest visible pixel"),
         ):
-            axes.axhline(
-                fills[key], color=colour, lw=1.2, ls="--", label=f"{name} {fills[key]:.3f}"
-            )
+            if key in fills:  # a target that is classified has none
+                label = f"{name} {fills[key]:.3f}"
+                axes.axhline(fills[key], color=colour, lw=1.2, ls="--", label=label)
     axes.set(xlabel="pictures seen", ylabel="loss on hidden pixels", title=title)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +35,8 @@ class Job:
     val_rows: np.ndarray
     subset: str | None = None
     mailbox: Any = None
+    folder: str = field(default_factory=os.getcwd)
+    """Where the user stands: paths in a recipe are relative to it."""
 
     @cached_property
     def order(self) -> Order:
@@ -49,6 +52,16 @@ class Job:
         batch = self.recipe.optim.batch
         bare = Clock(len(self.order) // batch, batch)
         return Clock(bare.steps_per_epoch, batch, bare.steps(self.recipe.schedule.length))
+
+    @cached_property
+    def mask(self) -> dict[str, float]:
+        """`hidden_ratio` and `average_distance` of the recipe's masks."""
+        from mimray.mim.encoders import ENCODERS
+        from mimray.mim.masks.statistics import statistics
+
+        mask, model = self.recipe.mask, self.recipe.model
+        patch = ENCODERS[model.encoder].patch
+        return statistics(mask.strategy, model.image_size, mask.unit, patch, mask.ratio)._asdict()
 
     @property
     def data_digest(self) -> str:

@@ -88,6 +88,7 @@ class Driver:
         self.record = self.run.record() or self._new_record()
         self.tracker: Tracker | None = None
         self.saved_at = 0.0
+        self.record.setdefault("mask", job.mask)
         self.damaged = {(d["stream"], d["row"]): d for d in self.record["damaged"]}
 
     # ----- the record -----------------------------------------------------------------------------
@@ -167,7 +168,9 @@ class Driver:
             where = "a private Ray" if private else f"Ray on {len(nodes)} host(s)"
             kind = "GPU" if layout.use_gpu else "CPU"
             self.progress.say(f"{where}: {layout.workers} {kind} trainer(s) and the data stream")
+            self._say_what_the_model_asks(layout)
             self._begin()
+            self._send_mask()
             self._send_rows_until(step)
             try:
                 try:
@@ -182,6 +185,20 @@ class Driver:
                 self._close("failed", "FAILED", error="an error of mimray's own")
                 raise
             return self._end(status)
+
+    def _say_what_the_model_asks(self, layout: Layout) -> None:
+        """How much the masks hide; and where results depend on the number of trainers."""
+        from mimray.mim.encoders import ENCODERS
+
+        mask, encoder = self.record["mask"], self.recipe.model.encoder
+        self.progress.say(
+            f"masks: {mask['hidden_ratio']:.1%} hidden, AvgDist {mask['average_distance']:.1f} px"
+        )
+        if ENCODERS[encoder].batch_norm:
+            self.progress.say(
+                f"{encoder} has batch norm, so this run is not elastic: results depend on "
+                f"speed.workers ({layout.workers}) and speed.micro_batch ({self.job.micro_batch})"
+            )
 
     def _end(self, status: str) -> dict[str, Any]:
         """Close a run whose trainers are done; raises Stopped, or RunFailed if it learned nothing."""
@@ -198,6 +215,12 @@ class Driver:
             raise RunFailed(error)
         self._close("finished", "FINISHED")
         return self.record
+
+    def _send_mask(self) -> None:
+        """Beside the losses in MLflow, for these do not compare over masks and AvgDist tells why."""
+        assert self.tracker is not None
+        mask = {f"mask/{name}": value for name, value in self.record["mask"].items()}
+        self.tracker.rows([{"images": 0, "time": time.time(), **mask}])
 
     def _send_rows_until(self, step: int) -> None:
         """What an earlier start may not have delivered to MLflow."""

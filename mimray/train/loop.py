@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray.train
@@ -47,6 +48,8 @@ def train(job: Job) -> dict[str, Any]:
     Returns `{"status": "finished" | "stopped", "step": steps done}` on every rank.
     """
     recipe, run = job.recipe, job.run
+    if Path(job.folder).is_dir():  # Ray Train has moved us; the recipe's paths are the user's
+        os.chdir(job.folder)
     trainer = join_group(recipe)
     post = Post(job.mailbox)
     try:
@@ -97,6 +100,7 @@ def train(job: Job) -> dict[str, Any]:
             last = step == plan.stop
             if last or step % validate_every == 0:
                 with recorder.pause():
+                    average_statistics(model, trainer)
                     metrics = validation.run(model)
                     picture = validation.picture(model) if trainer.rank == 0 else None
                 recorder.validated(metrics, picture)
@@ -104,6 +108,7 @@ def train(job: Job) -> dict[str, Any]:
             recorder.write_row(force=last or stop)
             if last or stop or step % checkpoint_every == 0:
                 with recorder.pause():
+                    average_statistics(model, trainer)
                     recorder.save(model, optimizer, gather(trainer, recorder.found))
             recorder.report_saved()
             if stop and not last:
@@ -163,8 +168,20 @@ def gather(trainer: Trainer, value: T) -> list[T]:
     return values
 
 
+def average_statistics(model: nn.Module, trainer: Trainer) -> None:
+    """Running statistics of batch norms, their mean over the ranks; training does not read them."""
+    if trainer.ranks == 1:
+        return
+    for name, buffer in model.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            dist.all_reduce(buffer)
+            buffer /= trainer.ranks
+
+
 def replicate(model: MaskedImageModel, trainer: Trainer) -> nn.Module:
     """Data parallel where there are several ranks; the plain model where there is one."""
     if trainer.ranks == 1:
         return model
+    if trainer.device.type == "cuda":  # torch has none for CPUs
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place: the parameters stay
     return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)

@@ -18,7 +18,7 @@ from mimray.errors import UserError
 from mimray.mim.build import build_model
 from mimray.mim.encoders import ENCODERS
 from mimray.mim.heads import HEADS
-from mimray.mim.masks import STRATEGIES
+from mimray.mim.masks import STRATEGIES, realised_ratio
 from mimray.mim.targets import TARGETS
 from mimray.optim import official_decays
 from mimray.recipe import Recipe
@@ -51,12 +51,18 @@ def check_model(recipe: Recipe) -> None:
         if value not in known:
             raise UserError(f"{setting}={value} is not known{nearest(value, list(known))}")
     spec, unit = ENCODERS[recipe.model.encoder], recipe.mask.unit
+    if recipe.model.window is not None and spec.window is None:
+        raise UserError(
+            f"model.window={recipe.model.window}: {recipe.model.encoder} has no windows; "
+            "leave it out (model.window=null)"
+        )
     if unit % spec.patch:
         raise UserError(
             f"mask.unit={unit} is not a multiple of {recipe.model.encoder}'s patch {spec.patch}; "
             f"take {max(spec.patch, round(unit / spec.patch) * spec.patch)}"
         )
     try:
+        realised_ratio(recipe.mask.strategy, recipe.model.image_size, unit, recipe.mask.ratio)
         with torch.device("meta"):
             model = build_model(recipe)
         if recipe.optim.like_official:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +30,7 @@ _NAMES = {
 class Writable(Protocol):
     """A file or a stream of a filesystem."""
 
-    def write(self, data: bytes | memoryview, /) -> object: ...
+    def write(self, data: Any, /) -> object: ...
 
 
 def write_tensors(file: Writable, tensors: Mapping[str, Tensor]) -> dict[str, object]:
@@ -46,12 +47,13 @@ def write_tensors(file: Writable, tensors: Mapping[str, Tensor]) -> dict[str, ob
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # tensors start aligned
     digest = hashlib.sha256()
-    for part in (len(text).to_bytes(8, "little"), text, *map(_bytes, tensors.values())):
+    parts: list[Any] = [len(text).to_bytes(8, "little"), text, *map(_bytes, tensors.values())]
+    for part in parts:
         digest.update(part)  # this and the write let other threads run
         file.write(part)
     return {"bytes": 8 + len(text) + end, "sha256": digest.hexdigest()}
 
 
-def _bytes(tensor: Tensor) -> memoryview:
+def _bytes(tensor: Tensor) -> np.ndarray:
     """A tensor's memory, without a copy where it is contiguous."""
-    return memoryview(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())
+    return tensor.detach().contiguous().flatten().view(torch.uint8).numpy()

@@ -13,7 +13,8 @@ from mimray.errors import RunFailed
 from mimray.hashing import Purpose, key
 from mimray.mim.fills import nearest_pixel, visible_mean
 from mimray.mim.masks import draw
-from mimray.mim.model import MaskedImageModel, normalise
+from mimray.mim.model import MaskedImageModel
+from mimray.mim.normalisation import normalise
 from mimray.mim.pictures import reconstruction_grid
 from mimray.mim.step import autocast, sum_over_ranks
 from mimray.train.batches import Received, to_device, unreadable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mimray.recipe import load_recipe
+from mimray.recipe import Recipe, load_recipe
 from mimray.train.console import Console
 
 
@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(to_json(result), flush=True)
     else:
-        _print_table(result, record, already, recipe.run.tracking)
+        _print_table(result, record, already, recipe.run.tracking, name_of_loss(recipe))
     return 0
 
 
@@ -45,7 +45,11 @@ def summary(run_dir: str, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print_table(
-    result: dict[str, Any], record: dict[str, Any], already: bool, tracking: str | None
+    result: dict[str, Any],
+    record: dict[str, Any],
+    already: bool,
+    tracking: str | None,
+    loss_name: str,
 ) -> None:
     from rich.console import Console as Rich
     from rich.table import Table
@@ -61,19 +65,19 @@ def _print_table(
     table.add_column(overflow="fold")  # a path that is cut short cannot be copied
     loss, mean = result["val_loss"], result["fill_visible_mean"]
     better = None if loss is None or not mean else 1 - loss / mean
-    for name, value in (
-        ("steps", f"{result['steps']}"),
-        ("pictures a second", shown(result["images_per_s"], ".0f")),
-        ("validation loss", f"{shown(loss, '.4f')}   L1 on hidden pixels"),
-        (
-            "  mean of visible",
-            f"{shown(mean, '.4f')}   {versus(better)}",
-        ),
+    fills = (
+        ("  mean of visible", f"{shown(mean, '.4f')}   {versus(better)}"),
         (
             "  nearest visible",
             f"{shown(result['fill_nearest'], '.4f')}   skill {shown(result['skill'], '+.3f')} "
             f"against this fill",
         ),
+    )
+    for name, value in (
+        ("steps", f"{result['steps']}"),
+        ("pictures a second", shown(result["images_per_s"], ".0f")),
+        ("validation loss", f"{shown(loss, '.4f')}   {loss_name}"),
+        *(() if mean is None else fills),  # a target that is classified has none
         ("reconstructions", f"{result['run_dir']}/figures/reconstruction.png"),
         ("loss curve", f"{result['run_dir']}/figures/loss.png"),
         ("checkpoint", result["checkpoint"]),
@@ -86,6 +90,14 @@ def _print_table(
             f"{len(record['damaged'])} unreadable pictures that were met, named in run.json",
         )
     screen.print(table)
+
+
+def name_of_loss(recipe: Recipe) -> str:
+    """What the validation loss is, as people say it."""
+    if recipe.target.kind in ("bins", "clusters", "tokens"):
+        return "cross entropy where hidden"
+    names = {"l1": "L1", "l2": "L2", "smooth_l1": "smooth L1"}
+    return f"{names[recipe.target.loss]} on hidden pixels"
 
 
 def shown(value: float | None, form: str) -> str:

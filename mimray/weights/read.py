@@ -70,6 +70,11 @@ def unwrap(found: Mapping[str, Any], source: str) -> dict[str, Tensor]:
     while not any(isinstance(value, Tensor) for value in found.values()):
         inside = [found[name] for name in _INSIDE if isinstance(found.get(name), Mapping)]
         if not inside:
+            if "student" in found:
+                raise ValueError(
+                    f"{source}: holds DINO's student and no teacher; take the whole checkpoint or the "
+                    "released backbone"
+                )
             held = ", ".join(map(str, list(found)[:4])) or "nothing"
             raise ValueError(f"{source}: holds no weights (it holds {held})")
         found = inside[0]

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mimray import build_model, load_recipe
-from mimray.mim.model import denormalise, normalise
+from mimray.mim.normalisation import denormalise, normalise
 
 pytestmark = pytest.mark.unit
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mimray.mim.model import denormalise
+from mimray.mim.normalisation import denormalise
 from mimray.mim.pictures import _GAP, _SIDE_BY_SIDE, _TITLE_HEIGHT, reconstruction_grid
 
 pytestmark = pytest.mark.unit

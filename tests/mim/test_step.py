@@ -1,6 +1,5 @@
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -9,7 +8,6 @@ from torch import nn
 from mimray import load_recipe
 from mimray.hashing import key
 from mimray.mim.step import MicroBatch, micro_batch, train_step
-from mimray.optim import set_learning_rate
 
 pytestmark = pytest.mark.unit
 
@@ -137,24 +135,3 @@ def test_what_a_sample_sees_depends_on_seed_row_and_epoch_alone():
     for other in others:
         assert (other.hidden != together.hidden).flatten(1).any(dim=1).all()
         assert not set(other.seeds.tolist()) & set(together.seeds[:3].tolist())
-
-
-def test_six_steps_are_those_of_the_official_loop(official, shared):
-    """Learning rates and the decay of position tables are taken as the official code has them."""
-    model, _ = official("swin")
-    arrays = np.load(shared / "goldens/train_steps.npz", allow_pickle=False)
-    model.train()
-    named = list(model.named_parameters())
-    free = [p for n, p in named if p.ndim == 1 or n.endswith((".bias", "mask_token"))]
-    decayed = [p for _, p in named if not any(p is f for f in free)]
-    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": free, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
-    for step in range(6):
-        set_learning_rate(optimizer, float(arrays["accum0/lr_of_update"][step]))
-        images = torch.tensor(arrays["x"][step % 3])
-        hidden = torch.tensor(arrays["mask"][step % 3]).bool()
-        batch = MicroBatch(images, hidden, torch.arange(2), torch.ones(2))
-        result = train_step(model, optimizer, cut(batch, 1), clip=0.5, bf16=False)
-        loss, norm = arrays["accum0/loss"][step], arrays["accum0/grad_norm"][step]
-        assert (result.error / result.values).item() == pytest.approx(loss, rel=1e-4)
-        assert result.norm.item() == pytest.approx(norm, rel=1e-2)

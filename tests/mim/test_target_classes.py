@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from mimray.mim.model import denormalise, normalise
+from mimray.mim.normalisation import denormalise, normalise
 from mimray.mim.targets import build_target
 from mimray.mim.targets.bins import bin_of, middles
 from mimray.recipe import TargetSettings

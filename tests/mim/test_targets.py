@@ -6,7 +6,7 @@ import torch
 
 from mimray.mim.build import assemble
 from mimray.mim.encoders.swin import SwinEncoder
-from mimray.mim.model import normalise
+from mimray.mim.normalisation import normalise
 from mimray.mim.targets import TARGETS, build_target
 from mimray.recipe import TargetSettings
 from tests.mim.target_files import settings_of

@@ -1,5 +1,4 @@
 import re
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from mimray.optim import (
     set_learning_rate,
 )
 from mimray.recipe import Optim
-from tests.optim.conftest import depths_of, family_of, ours
 
 pytestmark = pytest.mark.unit
 
@@ -81,55 +79,6 @@ def test_tokens_tables_biases_norms_and_scales_are_there_and_spared(name, parts)
         found = [n for n in parameters if part in n]
         assert found, part
         assert not any(decays(n, parameters[n]) for n in found)
-
-
-@pytest.fixture(params=["pretrain", "finetune"])
-def official(content, request):
-    """Of every model (name, numbers, whether it is fine-tuned), as the official optimiser got them."""
-    models = content("param_groups").items()
-    found = [(n, m[request.param]) for n, m in models if "pretrain" in m and request.param in m]
-    assert found
-    return [(name, numbers, request.param == "finetune") for name, numbers in found]
-
-
-@pytest.mark.parametrize("like_official", [True, False])
-def test_groups_are_the_official_ones_and_by_default_without_their_faults(official, like_official):
-    for model, numbers, finetune in official:
-        parameters, family = numbers["parameters"], family_of(model)
-        module = Named({ours(n): s.get("shape", [1]) for n, s in parameters.items()})
-        encoder = SimpleNamespace(family=family, depths=depths_of(parameters))
-        groups = parameter_groups(
-            module,
-            numbers["weight_decay"],
-            official_decays(family, finetune) if like_official else decays,
-            layer_scales(encoder, numbers["layer_decay"] or 1.0),
-        )
-        got = settings_of(groups, module)
-        assert set(got) == {ours(name) for name in parameters}
-        faults = {
-            *numbers["decayed_although_listed_as_no_decay"],
-            *numbers["decayed_and_not_listed"],
-        }
-        for name, settings in parameters.items():
-            spared = name in faults and not like_official
-            decay, scale = got[ours(name)]
-            assert decay == (0.0 if spared else settings["weight_decay"]), (model, name)
-            assert scale == pytest.approx(settings["lr_scale"], rel=1e-10, abs=0), (model, name)
-
-
-def test_the_encoders_have_the_official_parameters(official):
-    """So the comparison above is about the parameters that are trained here."""
-    for model, numbers, finetune in official:
-        depths, spec = depths_of(numbers["parameters"]), ENCODERS[f"{family_of(model)}_nano"]
-        sizes = {"depths": depths, "heads": (1,) * len(depths)}
-        sizes = {"depth": sum(depths)} if spec.family == "vit" else sizes
-        variant = spec.finetune if finetune else {}
-        with torch.device("meta"):
-            encoder = spec.build(224, spec.window, 0.0, **{**spec.sizes, **variant, **sizes})
-        mine = {f"encoder.{name}" for name, _ in encoder.named_parameters()}
-        theirs = {ours(n) for n in numbers["parameters"] if ours(n).startswith("encoder.")}
-        assert theirs - mine == set(), model
-        assert mine - theirs == ({"encoder.mask_token"} if finetune else set()), model
 
 
 def test_where_there_is_no_official_code_it_is_said():

@@ -4,23 +4,8 @@ from torch import nn
 
 from mimray.mim.encoders import ENCODERS, build_encoder
 from mimray.optim import layer_id, layer_names, layer_scales
-from tests.optim.conftest import depths_of, family_of, ours
 
 pytestmark = pytest.mark.unit
-
-
-def test_layers_are_the_official_ones(content):
-    for model, stages in content("param_groups").items():
-        official = stages["finetune"]
-        parameters = official["parameters"]
-        apart = model.startswith("depth")  # there merging patches is a layer of its own
-        layers = layer_names(family_of(model), depths_of(parameters), merges_apart=apart)
-        assert len(layers) == max(settings["layer_id"] for settings in parameters.values())
-        for name, settings in parameters.items():
-            layer = layer_id(ours(name), layers)
-            assert layer == settings["layer_id"], (model, name)
-            scale = official["layer_decay"] ** (len(layers) - layer)
-            assert scale == pytest.approx(settings["lr_scale"], rel=1e-10, abs=0), (model, name)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,10 @@ class TestCheckpoint:
     def test_the_best_by_validation_loss_is_kept_besides(self, run, parts):
         for step, loss in [(1, 0.5), (2, 0.4), (3, None), (4, 0.45), (5, None)]:
             save(run, step, *parts, {}, keep=1, val_loss=loss)
-        assert [s for s in range(1, 6) if run.read(f"{checkpoint.name_of(s)}/manifest.json")] == [2, 5]
+        assert [s for s in range(1, 6) if run.read(f"{checkpoint.name_of(s)}/manifest.json")] == [
+            2,
+            5,
+        ]
 
     def test_the_safetensors_library_reads_what_is_written(self, run, parts, tmp_path):
         from safetensors.torch import load_file
@@ -336,7 +339,7 @@ def test_a_diverged_run_can_be_printed(capsys):
         "damaged": [],
         "final": final_metrics(rows),
     }
-    _print_table(summary("/runs/r", record), record, False, "off")
+    _print_table(summary("/runs/r", record), record, False, "off", "L1 on hidden pixels")
     assert "validation loss" in capsys.readouterr().out
 
 

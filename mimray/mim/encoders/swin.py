@@ -55,17 +55,6 @@ class SwinEncoder(Encoder, SwinTransformer):  # type: ignore[misc]
 class VisibleSwinEncoder(VisibleStages, SwinEncoder):  # type: ignore[misc]
     """Encodes `visible` tokens of each picture and no others; see `VisibleStages`."""
 
-    def __init__(
-        self,
-        image_size: ImageSize,
-        window: int,
-        drop_path: float,
-        visible: int | None = None,
-        **sizes: Any,
-    ) -> None:
-        super().__init__(image_size, window, drop_path, **sizes)
-        self.skip_hidden(visible)
-
     def run_block(self, block: Any, tokens: Tensor, layout: Layout) -> Tensor:
         tokens = tokens + block.drop_path1(attention(block.attn, block.norm1(tokens), layout))
         return tokens + block.drop_path2(block.mlp(block.norm2(tokens)))

@@ -60,17 +60,6 @@ class SwinV2Encoder(Encoder, SwinTransformerV2):  # type: ignore[misc]
 class VisibleSwinV2Encoder(VisibleStages, SwinV2Encoder):  # type: ignore[misc]
     """Encodes `visible` tokens of each picture and no others; see `VisibleStages`."""
 
-    def __init__(
-        self,
-        image_size: ImageSize,
-        window: int,
-        drop_path: float,
-        visible: int | None = None,
-        **sizes: Any,
-    ) -> None:
-        super().__init__(image_size, window, drop_path, **sizes)
-        self.skip_hidden(visible)
-
     def run_block(self, block: Any, tokens: Tensor, layout: Layout) -> Tensor:
         tokens = tokens + block.drop_path1(block.norm1(attention(block.attn, tokens, layout)))
         return tokens + block.drop_path2(block.norm2(block.mlp(tokens)))

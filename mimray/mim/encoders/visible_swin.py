@@ -12,27 +12,33 @@ import torch
 from torch import Tensor, nn
 
 from mimray.mim.encoders.packing import Places, embed_visible, to_map, visible_places
-from mimray.mim.encoders.protocol import Encoder
+from mimray.mim.encoders.protocol import Encoder, ImageSize
 from mimray.mim.encoders.window_attention import Layout, lay_out
 
 
 class VisibleStages(Encoder):
     """Goes before a dense Swin of either version in the bases of its visible-only variant.
 
-    Parameters have the dense encoder's names and shapes, but for `mask_token`: it has the last stage's
-    width and stands at hidden places of the last map, after the encoder. Earlier maps are 0 there.
-    With nothing hidden it is the dense encoder.
+    `visible`: tokens of a picture that are, or None to count them in every batch. Parameters have the
+    dense encoder's names and shapes, but for `mask_token`: it has the last stage's width and stands at
+    hidden places of the last map, after the encoder. Earlier maps are 0 there. With nothing hidden it
+    is the dense encoder. Raises ValueError where windows do not divide a stage's grid.
     """
 
     layers: Any
     patch_embed: Any
     norm: Any
-    visible: int | None
 
-    def skip_hidden(self, visible: int | None) -> None:
-        """Called once the dense encoder is built. `visible`: tokens of a picture that are, or None to
-        count them in every batch. Raises ValueError where windows do not divide a stage's grid."""
-        check_windows(self)
+    def __init__(
+        self,
+        image_size: ImageSize,
+        window: int,
+        drop_path: float,
+        visible: int | None = None,
+        **sizes: Any,
+    ) -> None:
+        super().__init__(image_size, window, drop_path, **sizes)
+        check_windows(window, [stage.blocks[0].input_resolution for stage in self.layers])
         self.visible = visible
         self.mask_token = nn.Parameter(torch.empty(1, 1, 1, self.channels))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
@@ -67,18 +73,15 @@ class VisibleStages(Encoder):
         return tokens
 
 
-def check_windows(encoder: Any) -> None:
+def check_windows(window: int, grids: list[tuple[int, int]]) -> None:
     """timm pads a grid that windows do not divide, and the padding is neither visible nor hidden.
 
-    Raises ValueError, with the windows that divide the grid of every stage.
+    Raises ValueError, with the windows that divide the (rows, columns) of every stage.
     """
-    blocks = [stage.blocks[0] for stage in encoder.layers]
-    grids = [block.input_resolution for block in blocks]
 
     def divides(window: int) -> bool:  # one larger than the grid shrinks to it
         return all(side <= window or side % window == 0 for grid in grids for side in grid)
 
-    window = blocks[0].attn.window_size[0]
     if not divides(window):
         fits = ", ".join(str(n) for n in range(2, max(grids[0]) + 1) if divides(n))
         sides = ", ".join(f"{rows} x {columns}" for rows, columns in grids)

@@ -1,4 +1,4 @@
-"""ViT over visible tokens only, as MAE's encoder, for every kind of position that ours knows."""
+"""ViT over visible tokens only, as MAE's encoder, with every kind of position that the dense one has."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mimray.mim.encoders.window_attention import bias_at
 class VisibleBlocks(Encoder):
     """Goes before the dense ViT in the bases of its visible-only variant.
 
-    Parameters have the dense encoder's names and shapes, but `mask_token` stands at hidden places of
-    the last map, after the encoder. Earlier maps are 0 there. With nothing hidden it is the dense
-    encoder.
+    `visible`: tokens of a picture that are, or None to count them in every batch. Parameters have the
+    dense encoder's names and shapes, but `mask_token` stands at hidden places of the last map, after
+    the encoder. Earlier maps are 0 there. With nothing hidden it is the dense encoder.
     """
 
     blocks: Any
@@ -28,7 +28,10 @@ class VisibleBlocks(Encoder):
     pos_embed: Any
     rel_pos_bias: Any
     ends: tuple[int, ...]
-    visible: int | None
+
+    def __init__(self, *sizes: Any, visible: int | None = None, **more: Any) -> None:
+        super().__init__(*sizes, **more)
+        self.visible = visible
 
     def forward(self, images: Tensor, hidden: Tensor | None = None) -> list[Tensor]:
         if hidden is None:
@@ -44,7 +47,7 @@ class VisibleBlocks(Encoder):
     def _run(self, x: Tensor, at: Tensor) -> list[Tensor]:
         """Tokens (B, 1 + V, embed), standing `at` (B, 1 + V) -> the same at each stage's end."""
         if self.pos_embed is not None:
-            x = x + embedding(at, self.pos_embed[0])
+            x = x + embedding(at, self.pos_embed[0]).to(x.dtype)
         shared = self.rel_pos_bias
         bias = None if shared is None else position_bias(shared, at)
         outputs: list[Tensor] = []

@@ -99,17 +99,6 @@ class ViTEncoder(Encoder, Beit):  # type: ignore[misc]
 class VisibleViTEncoder(VisibleBlocks, ViTEncoder):  # type: ignore[misc]
     """Encodes `visible` tokens of each picture and no others; see `VisibleBlocks`."""
 
-    def __init__(
-        self,
-        image_size: ImageSize,
-        window: int | None,
-        drop_path: float,
-        visible: int | None = None,
-        **sizes: Any,
-    ) -> None:
-        super().__init__(image_size, window, drop_path, **sizes)
-        self.visible = visible
-
 
 def _spec(embed: int, depth: int, heads: int, patch: int, standard: bool = False) -> EncoderSpec:
     sizes: dict[str, Any] = {"embed": embed, "depth": depth, "heads": heads, "patch": patch}

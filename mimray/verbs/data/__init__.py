@@ -1,4 +1,4 @@
-"""`mimray data inspect|prepare|subset`: look at pictures, prepare them, choose some of them."""
+"""`mimray data inspect|prepare|subset|clusters`: look at pictures, prepare, choose, cluster them."""
 
 from __future__ import annotations
 

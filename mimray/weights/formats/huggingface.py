@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mimray.weights.formats.huggingface_config import family, left_out, model_class
 from mimray.weights.formats.plain_vit import CLASS_HEAD
-from mimray.weights.formats.protocol import Translated, Weights, is_rebuilt
+from mimray.weights.formats.protocol import Translated, Weights, is_rebuilt, reshape_token
 from mimray.weights.formats.qkv import cut_three, join_three
 
 _EMBEDDING = "embeddings.patch_embeddings.projection.weight"
@@ -104,13 +104,13 @@ class HuggingFace:
             translated = {n: t for n, t in translated.items() if n not in unused}
             dropped |= dict.fromkeys(unused, CLASS_HEAD)
         joined, cancelled = join_three(translated, keys_have_bias=is_swin)
-        return Translated(_reshape_token(joined, 4), dropped | cancelled)
+        return Translated(reshape_token(joined, 4), dropped | cancelled)
 
     def write(self, weights: Mapping[str, Tensor]) -> Weights:
         model = model_class(weights)
         prefix = "" if model.endswith("Model") else f"{family(weights)}."
         kept = {n: t for n, t in weights.items() if not n.startswith(left_out(weights))}
-        cut = cut_three(_reshape_token(kept, 3), keys_get_bias=family(weights) == "vit")
+        cut = cut_three(reshape_token(kept, 3), keys_get_bias=family(weights) == "vit")
         return {_to_theirs(name, prefix): tensor for name, tensor in cut.items()}
 
 
@@ -159,12 +159,3 @@ def _no_place(name: str) -> str | None:
     if is_rebuilt(name):
         return "rebuilt by the model"
     return next((why for start, why in _NO_PLACE.items() if name.startswith(start)), None)
-
-
-def _reshape_token(weights: Mapping[str, Tensor], rank: int) -> Weights:
-    """Swin's mask token is (1, 1, width) in their files and (1, 1, 1, width) in mimray."""
-    reshaped = dict(weights)
-    token = reshaped.get("encoder.mask_token")
-    if token is not None and any(name.startswith("encoder.layers.") for name in weights):
-        reshaped["encoder.mask_token"] = token.view(*[1] * (rank - 1), -1)
-    return reshaped

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
-from mimray.weights.formats.protocol import Translated, Weights, is_rebuilt
+from mimray.weights.formats.protocol import Translated, Weights, is_rebuilt, reshape_token
 
 DOWNSAMPLE = "layers.0.downsample.reduction.weight"
 """Patches are merged at the end of a stage; in timm, and so in mimray, at the start of the next."""
@@ -36,7 +36,7 @@ class Official:
         kept = {name: tensor for name, tensor in weights.items() if not is_rebuilt(name)}
         dropped = {n: _why_rebuilt(n, t) for n, t in weights.items() if n not in kept}
         translated = {_to_mimray(name, parts): tensor for name, tensor in kept.items()}
-        return Translated(_reshape_token(translated, 4), dropped)
+        return Translated(reshape_token(translated, 4), dropped)
 
     def write(self, weights: Mapping[str, Tensor]) -> Weights:
         if not any(
@@ -47,7 +47,7 @@ class Official:
                 "weights are of none of them; take another format"
             )
         parts = _CLASSIFIER if "classifier.weight" in weights else _PRETRAINING
-        written = {_to_official(n, parts): t for n, t in _reshape_token(weights, 3).items()}
+        written = {_to_official(n, parts): t for n, t in reshape_token(weights, 3).items()}
         if parts is _CLASSIFIER:
             written.pop("mask_token", None)  # their classifiers have none
         return written
@@ -70,15 +70,6 @@ def _to_official(name: str, parts: Mapping[str, str]) -> str:
 
 def _shift_downsample(name: str, by: int) -> str:
     return re.sub(r"(?<=layers\.)\d+(?=\.downsample)", lambda stage: str(int(stage[0]) + by), name)
-
-
-def _reshape_token(weights: Mapping[str, Tensor], rank: int) -> Weights:
-    """Swin's mask token is (1, 1, width) in their files and (1, 1, 1, width) in mimray."""
-    reshaped = dict(weights)
-    token = reshaped.get("encoder.mask_token")
-    if token is not None and any(name.startswith("encoder.layers.") for name in weights):
-        reshaped["encoder.mask_token"] = token.view(*[1] * (rank - 1), -1)
-    return reshaped
 
 
 def _why_rebuilt(name: str, tensor: Tensor) -> str:

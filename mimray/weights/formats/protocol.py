@@ -40,3 +40,12 @@ class Format(Protocol):
 def is_rebuilt(name: str) -> bool:
     """Whether a model computes this from its sizes: indices, coordinates and masks of its windows."""
     return name.endswith(("relative_position_index", "relative_coords_table", "attn_mask"))
+
+
+def reshape_token(weights: Mapping[str, Tensor], rank: int) -> Weights:
+    """Swin's mask token is (1, 1, width) in their files and (1, 1, 1, width) in mimray."""
+    reshaped = dict(weights)
+    token = reshaped.get("encoder.mask_token")
+    if token is not None and any(name.startswith("encoder.layers.") for name in weights):
+        reshaped["encoder.mask_token"] = token.view(*[1] * (rank - 1), -1)
+    return reshaped
