@@ -1,6 +1,7 @@
 # make demo    pre-train a small model on the photos that come with mimray (about 3 minutes)
 # make test    the tests (at most 8 minutes on 2 cores)
 # make check   lint, types, floors          make faults   tests that kill processes
+# make slow    every combination of parts, of which `make test` tries pairs
 # make lab     tests on hosts of network namespaces (needs root)
 # make bench   benchmarks                   make ui       MLflow's comparison pages
 # make setup   .venv from requirements.lock; the others call it as needed
@@ -12,7 +13,7 @@ BIN := .venv/bin
 RARELY := /tests?/|/testing/|ray/(rllib|llm|serve)/|sklearn|skimage|torch/(onnx|ao)/|mlflow/genai|faker
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 
-.PHONY: setup demo test check faults lab bench ui lock clean
+.PHONY: setup demo test check slow faults lab bench ui lock clean
 .DEFAULT_GOAL := demo
 
 setup: .venv/ready
@@ -36,6 +37,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -m "unit or ray"
+
+slow: setup
+	$(BIN)/python -m pytest -m slow
 
 faults: setup
 	$(BIN)/python -m pytest -m faults

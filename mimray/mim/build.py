@@ -16,6 +16,11 @@ def build_model(recipe: Recipe) -> MaskedImageModel:
     Raises ValueError for a name that is not known and for sizes that do not fit each other.
     """
     model = recipe.model
+    if model.visible_only and recipe.head.kind != "transformer":
+        raise ValueError(
+            f"model.visible_only needs head.kind=transformer, and it is {recipe.head.kind}: no other "
+            "head looks from every hidden place to every visible one"
+        )
     encoder = build_encoder(
         model.encoder,
         model.image_size,
@@ -54,7 +59,10 @@ def visible_tokens(recipe: Recipe) -> int:
     Raises ValueError where the mask's unit is no multiple of the last stride: a position of the
     output would be hidden in part.
     """
-    spec, mask, size = ENCODERS[recipe.model.encoder], recipe.mask, recipe.model.image_size
+    spec = ENCODERS.get(recipe.model.encoder)
+    if spec is None or spec.visible_only is None:
+        return 0  # build_encoder says what is wrong
+    mask, size = recipe.mask, recipe.model.image_size
     if mask.unit % spec.stride:
         raise ValueError(
             f"model.visible_only needs mask.unit to be a multiple of {recipe.model.encoder}'s stride "

@@ -81,8 +81,8 @@ class Validation:
             if with_fills:
                 target, region = model.target(images), model.asked(hidden)
                 for place, fill in enumerate(FILLS.values(), start=2):
-                    errors = model.target.error(fill(target, region), target) * region
-                    sums[place] += (errors.sum(dim=(1, 2)) * received.weight).sum()
+                    off = model.target.error(fill(target, region), target) * region
+                    sums[place] += (off.sum(dim=(1, 2)) * received.weight).sum()
         model.train()
         values, *errors = sum_over_ranks(sums, self.ranks).tolist()
         if not values:

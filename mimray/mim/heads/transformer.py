@@ -1,7 +1,8 @@
 """Transformer head: MAE's decoder, which a visible-only encoder needs (He et al., section 3).
 
-Where the encoder saw no hidden token, somebody has to look from the hidden places to the visible ones.
-One block is enough for most of the saving; MAE's eight cost more than the encoder saves at 75 %.
+Where the encoder saw no hidden token, somebody has to look from hidden places to visible ones. One
+block of 512 is the default: with ViT-B and 75 % hidden a forward pass then needs 3.5 times fewer
+operations than the dense one, with MAE's eight blocks 1.8 times.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class TransformerHead(nn.Module):
         self.shuffle = nn.PixelShuffle(shape.upscale)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)  # the paper's appendix A.1; 0.02 learns late
+                nn.init.xavier_uniform_(module.weight)  # as MAE (appendix A.1)
                 nn.init.zeros_(module.bias)
 
     def forward(self, features: Tensor) -> Tensor:
