@@ -2,12 +2,14 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mimray.errors import UserError
-from mimray.recipe import RESULT_SECTIONS, Recipe, builtin_recipes, load_recipe
+from mimray.mim.encoders import build_encoder
+from mimray.recipe import RESULT_SECTIONS, Recipe, builtin_recipes, load_any, load_recipe
 from mimray.train.prepare import check_model
 
 pytestmark = pytest.mark.unit
@@ -25,14 +27,37 @@ def refusal(*overrides, recipe="demo"):
 # ----- every built-in recipe ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", builtin_recipes())
+PRETRAIN = [n for n in builtin_recipes() if not n.startswith("finetune_")]
+FINETUNE = [n for n in builtin_recipes() if n.startswith("finetune_")]
+
+
+@pytest.mark.parametrize("name", FINETUNE)
+def test_a_recipe_for_fine_tuning_is_checked_and_fits_its_encoder(name, tmp_path):
+    recipe = load_any(name, ["run.seed=3"])
+    model = recipe.model
+    with torch.device("meta"):
+        build_encoder(
+            *(model.encoder, model.image_size, model.window, model.drop_path),
+            finetune=True,
+            pretrained_windows=model.pretrained_windows,
+        )
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe.to_yaml())
+    assert load_any(file) == recipe and recipe.name == name
+    with pytest.raises(UserError, match="is a recipe for fine-tuning"):
+        load_recipe(name)
+    with pytest.raises(UserError, match="mask is not a setting"):
+        load_any(name, ["mask.ratio=0.5"])
+
+
+@pytest.mark.parametrize("name", PRETRAIN)
 def test_a_builtin_recipe_loads_and_fits_its_model(name):
     recipe = load_recipe(name)
     check_model(recipe)
     assert recipe.name == name
 
 
-@pytest.mark.parametrize("name", builtin_recipes())
+@pytest.mark.parametrize("name", PRETRAIN)
 def test_to_yaml_is_read_back_the_same(name, tmp_path):
     recipe = load_recipe(name, ["run.seed=3", "run.tracking=off"])
     file = tmp_path / "recipe.yaml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mimray.errors import UserError
-from mimray.recipe import builtin_recipes, load_recipe
+from mimray.recipe import builtin_recipes, load_any
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -13,9 +13,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
         for name, path in builtin_recipes().items():
             first = path.read_text().split("\n", 1)[0].lstrip("# ")
-            print(f"{name:<22}{first.split(':', 1)[-1].strip()}")
+            print(f"{name:<26}{first.split(':', 1)[-1].strip()}")
         return 0
     if arguments.recipe is None:
         raise UserError("recipe show: name a recipe; `mimray recipe list` has them")
-    print(load_recipe(arguments.recipe, arguments.overrides).to_yaml(), end="")
+    print(load_any(arguments.recipe, arguments.overrides).to_yaml(), end="")
     return 0

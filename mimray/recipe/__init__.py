@@ -1,0 +1,33 @@
+"""Every setting of a run, typed and checked, and how a recipe is read.
+
+Sections `model, mask, head, target, data, optim, schedule` and `run.seed` change the result; their
+digest names the run. `speed` and the rest of `run` may not change it. No torch here, so that the
+command line answers at once.
+"""
+
+from mimray.recipe.finetuning import FinetuneRecipe
+from mimray.recipe.pretraining import RESULT_SECTIONS, Recipe
+from mimray.recipe.reading import builtin_recipes, load_any, load_recipe, validate_recipe
+from mimray.recipe.running import Optim, Run, Schedule, Speed
+from mimray.recipe.sections import NAME, Data, Head, Mask, Model, Section, TargetSettings
+
+__all__ = [
+    "NAME",
+    "RESULT_SECTIONS",
+    "Data",
+    "FinetuneRecipe",
+    "Head",
+    "Mask",
+    "Model",
+    "Optim",
+    "Recipe",
+    "Run",
+    "Schedule",
+    "Section",
+    "Speed",
+    "TargetSettings",
+    "builtin_recipes",
+    "load_any",
+    "load_recipe",
+    "validate_recipe",
+]
