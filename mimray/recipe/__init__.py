@@ -9,9 +9,19 @@ from mimray.recipe.finetuning import FinetuneRecipe
 from mimray.recipe.pretraining import RESULT_SECTIONS, Recipe
 from mimray.recipe.reading import builtin_recipes, load_any, load_recipe, validate_recipe
 from mimray.recipe.running import Optim, Run, Schedule, Speed
-from mimray.recipe.sections import NAME, Data, Head, Mask, Model, Section, TargetSettings
+from mimray.recipe.sections import (
+    CLASSIFIED,
+    NAME,
+    Data,
+    Head,
+    Mask,
+    Model,
+    Section,
+    TargetSettings,
+)
 
 __all__ = [
+    "CLASSIFIED",
     "NAME",
     "RESULT_SECTIONS",
     "Data",

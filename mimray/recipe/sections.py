@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._=-]*$"
 """What may become a folder's name."""
@@ -63,6 +63,10 @@ class Head(Section):
     """Channels of the transformer head."""
 
 
+CLASSIFIED = ("bins", "clusters", "tokens")
+"""Kinds of targets that have classes, and so the cross entropy."""
+
+
 class TargetSettings(Section):
     kind: str = "pixels"
     """Name of a target, `mimray.mim.targets.TARGETS`: pixels; windowed or patches, pixels normalised
@@ -86,6 +90,16 @@ class TargetSettings(Section):
     """clusters: what `mimray data clusters` wrote; tokens: the tokenizer's weights. On every host."""
     module: str | None = None
     """tokens: the tokenizer's class, as package.module:Class or path/to/file.py:Class."""
+
+    @model_validator(mode="after")
+    def _loss_fits(self) -> TargetSettings:
+        if self.kind in CLASSIFIED and self.loss != "l1":
+            raise ValueError(
+                f"loss={self.loss} is of targets that are regressed, not of {self.kind}"
+            )
+        if self.loss != "smooth_l1" and self.beta != 1.0:
+            raise ValueError(f"beta={self.beta} is of loss=smooth_l1, not of {self.loss}")
+        return self
 
 
 class Data(Section):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -77,9 +78,10 @@ def prune(run: RunFolder, step: int, keep: int) -> None:
     """Forget all but `step`, the newest `keep` and the one with the lowest validation loss."""
     steps = _steps(run)
     outdated = [s for s in steps if s > step]  # torn, or about to be trained again
-    before = [s for s in steps if s < step]
-    best = best_of(run, [s for s in steps if s <= step])
-    for old in outdated + [s for s in before[keep - 1 :] if s != best]:
+    before = [s for s in steps if s < step and _manifest(run, s) is not None]
+    torn = [s for s in steps if s < step and s not in before]
+    best = best_of(run, [step, *before])
+    for old in outdated + torn + [s for s in before[keep - 1 :] if s != best]:
         # what is half deleted must not look whole
         manifest = run.file(f"{name_of(old)}/manifest.json")
         if run.filesystem.get_file_info(manifest).type == fs.FileType.File:
@@ -116,7 +118,7 @@ def verified(run: RunFolder) -> int | None:
 def best_of(run: RunFolder, steps: list[int]) -> int | None:
     """The step with the lowest validation loss among those that were validated."""
     losses = {step: (_manifest(run, step) or {}).get("val/loss") for step in steps}
-    known = {step: loss for step, loss in losses.items() if loss is not None}
+    known = {s: loss for s, loss in losses.items() if loss is not None and math.isfinite(loss)}
     return min(known, key=known.__getitem__, default=None)
 
 
@@ -131,12 +133,11 @@ def load(
     loop: dict[str, Any] = json.loads(_bytes(run, f"{folder}/loop.json"))
     model.load_state_dict(load_tensors(_bytes(run, f"{folder}/model.safetensors")))
     moments = load_tensors(_bytes(run, f"{folder}/optimizer.safetensors"))
-    updates = float(loop.get("updates", step))  # fewer where steps were skipped
     names = {p: n for n, p in model.named_parameters()}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             state = optimizer.state[parameter]
-            state["step"] = torch.tensor(updates, device=parameter.device)
+            state["step"] = torch.tensor(float(step), device=parameter.device)
             for moment in _MOMENTS:
                 state[moment] = moments[f"{moment}/{names[parameter]}"].to(parameter.device)
     return loop

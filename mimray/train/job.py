@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,10 +65,19 @@ class Job:
         patch = ENCODERS[model.encoder].patch
         return statistics(mask.strategy, model.image_size, mask.unit, patch, mask.ratio)._asdict()
 
-    @property
+    @cached_property
     def data_digest(self) -> str:
-        """Of both sources and the subset; with the recipe's digest it decides what a run computes."""
-        parts = (self.train_source.digest, self.val_source.digest, self.subset)
+        """Of both sources, the subset and the target's files; with the recipe's digest it decides what
+        a run computes."""
+        target = self.recipe.target
+        code = (target.module or "").rpartition(":")[0]
+        files = [f for f in (target.file, code if code.endswith(".py") else None) if f]
+        parts = (
+            self.train_source.digest,
+            self.val_source.digest,
+            self.subset,
+            *map(_sha256, files),
+        )
         return "-".join(part for part in parts if part)
 
     @property
@@ -115,3 +126,9 @@ class Job:
     def val_framing(self) -> Framing:
         """The centred square."""
         return Framing(self.recipe.model.image_size, False, upright=self.recipe.data.upright)
+
+
+def _sha256(file: str) -> str:
+    """Digest of a local file."""
+    with open(Path(file).expanduser(), "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]

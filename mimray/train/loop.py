@@ -52,6 +52,7 @@ def train(job: Job) -> dict[str, Any]:
         os.chdir(job.folder)
     trainer = join_group(recipe)
     post = Post(job.mailbox)
+    recorder: Recorder | None = None
     try:
         # ----- model, optimiser, and where to go on ------------------------------------------------
         torch.manual_seed(recipe.run.seed)
@@ -129,6 +130,8 @@ def train(job: Job) -> dict[str, Any]:
             post.send("failed", error=words)
         raise
     finally:
+        if recorder is not None:
+            recorder.saver.finish()  # a checkpoint that is being written is worth waiting for
         post.flush()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from mimray.train.job import Job
 from mimray.train.mailbox import Post
 from mimray.train.saver import Saver
 
+log = logging.getLogger("mimray")
 _FLUSH_SECONDS = 5.0
 
 Found = dict[tuple[str, int], int]
@@ -140,9 +142,16 @@ class Recorder:
             return torch.cuda.max_memory_allocated(self.device) / 2**30
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
-    def _flush_rows(self) -> None:
-        self.job.run.append_rows(self.unwritten)
-        self.unwritten, self.written_at = [], time.monotonic()
+    def _flush_rows(self) -> bool:
+        """Make rows durable; what storage does not take now is tried again. Returns whether it did."""
+        self.written_at = time.monotonic()
+        try:
+            self.job.run.append_rows(self.unwritten)
+        except OSError as error:
+            log.warning("metrics.jsonl cannot be written: %s", error)
+            return False
+        self.unwritten = []
+        return True
 
     def save(
         self, model: MaskedImageModel, optimizer: torch.optim.Optimizer, found: list[Found]
@@ -150,7 +159,9 @@ class Recorder:
         """Begin to write a checkpoint of the last step; `found`: every rank's own."""
         if self.rank:
             return
-        self._flush_rows()
+        if not self._flush_rows():  # a checkpoint relies on the rows before it
+            self.saver.failed.append((self.step, "nor could its rows"))
+            return
         damaged = self.kept + [[*key, reason] for one in found for key, reason in one.items()]
         loop = {
             "step": self.step,

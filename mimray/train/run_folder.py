@@ -135,10 +135,17 @@ class RunFolder:
         if not self.local:  # object stores cannot append
             self.write("metrics.jsonl", (self.read("metrics.jsonl") or b"") + data)
             return
-        with open(self.file("metrics.jsonl"), "ab") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        path = Path(self.file("metrics.jsonl"))
+        size = path.stat().st_size if path.exists() else 0
+        try:
+            with open(path, "ab") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:  # half a row would garble those after it
+            if path.exists():
+                os.truncate(path, size)
+            raise
 
     # ----- one writer -----------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ class Snapshot:
                     pinned = tensor.device.type == "cuda"
                     kept[name] = torch.empty_like(tensor, device="cpu", pin_memory=pinned)
                 kept[name].copy_(tensor.detach(), non_blocking=True)
-                if tensor.device.type == "cuda":
+                if tensor.device.type == "cuda" and self.copied is None:
                     self.copied = torch.cuda.Event()
         if self.copied is not None:
             self.copied.record()  # behind the copies, in the stream of the next update too
@@ -79,12 +79,16 @@ class Saver:
         try:
             self.snapshot.wait()
             name = checkpoint.write(self.run, step, self.snapshot.tensors, loop, val_loss)
-            checkpoint.prune(self.run, step, self.keep)
             self.done.append((step, name))
         except Exception as error:  # storage fails in many ways; none of them may end the training
             words = (str(error).strip() or type(error).__name__).splitlines()[0]
             log.warning("the checkpoint of step %d could not be written: %s", step, words)
             self.failed.append((step, words))
+            return
+        try:
+            checkpoint.prune(self.run, step, self.keep)
+        except OSError as error:
+            log.warning("old checkpoints could not be removed: %s", error)
 
     def finish(self) -> None:
         """Wait for the checkpoint that is being written."""

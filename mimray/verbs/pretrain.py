@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mimray.recipe import Recipe, load_recipe
+from mimray.recipe import CLASSIFIED, Recipe, load_recipe
 from mimray.train.console import Console
 
 
@@ -94,10 +94,11 @@ def _print_table(
 
 def name_of_loss(recipe: Recipe) -> str:
     """What the validation loss is, as people say it."""
-    if recipe.target.kind in ("bins", "clusters", "tokens"):
+    if recipe.target.kind in CLASSIFIED:
         return "cross entropy where hidden"
     names = {"l1": "L1", "l2": "L2", "smooth_l1": "smooth L1"}
-    return f"{names[recipe.target.loss]} on hidden pixels"
+    where = "cells of HOG" if recipe.target.kind == "hog" else "pixels"
+    return f"{names[recipe.target.loss]} on hidden {where}"
 
 
 def shown(value: float | None, form: str) -> str:

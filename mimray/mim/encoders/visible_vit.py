@@ -18,7 +18,8 @@ class VisibleBlocks(Encoder):
 
     `visible`: tokens of a picture that are, or None to count them in every batch. Parameters have the
     dense encoder's names and shapes, but `mask_token` stands at hidden places of the last map, after
-    the encoder. Earlier maps are 0 there. With nothing hidden it is the dense encoder.
+    the encoder, and has another shape, so that nobody takes it for the dense encoder's. Earlier maps
+    are 0 there. With nothing hidden it is the dense encoder.
     """
 
     blocks: Any
@@ -32,6 +33,7 @@ class VisibleBlocks(Encoder):
     def __init__(self, *sizes: Any, visible: int | None = None, **more: Any) -> None:
         super().__init__(*sizes, **more)
         self.visible = visible
+        self.mask_token = nn.Parameter(self.mask_token.detach()[None])
 
     def forward(self, images: Tensor, hidden: Tensor | None = None) -> list[Tensor]:
         if hidden is None:

@@ -45,3 +45,14 @@ def user_errors(start: str = "") -> Iterator[None]:
         yield
     except ValueError as error:
         raise UserError(f"{start}{error}") from error
+
+
+def not_finite(weights: Weights) -> list[str]:
+    """Names of the weights that hold NaN or infinity."""
+    import torch
+
+    return [
+        name
+        for name, tensor in weights.items()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    ]

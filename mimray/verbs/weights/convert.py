@@ -15,7 +15,7 @@ from mimray.errors import UserError
 from mimray.mim.encoders import ENCODERS
 from mimray.recipe import load_recipe
 from mimray.settings_errors import nearest
-from mimray.verbs.weights import open_weights, user_errors
+from mimray.verbs.weights import not_finite, open_weights, user_errors
 from mimray.weights.formats import FORMATS, Format, Weights
 from mimray.weights.formats import huggingface_config as huggingface
 from mimray.weights.report import shorten
@@ -29,6 +29,10 @@ def run(arguments: argparse.Namespace) -> int:
     target = FORMATS[arguments.to]
     paths = _paths(arguments.out, target, arguments.force)
     opened = open_weights(arguments.file)
+    if broken := not_finite(opened.own):
+        raise UserError(
+            f"{arguments.file}: {shorten(broken)} holds NaN or infinity; take an earlier checkpoint"
+        )
     weights, model = opened.translated.weights, _of_run(arguments.file)
     fit = (
         _without_late_token(weights) if model.visible_only and target.name != "mimray" else weights

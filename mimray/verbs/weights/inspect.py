@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mimray.mim.encoders import build_encoder
 from mimray.verbs.data.progress import print_fields
-from mimray.verbs.weights import Opened, open_weights, user_errors
+from mimray.verbs.weights import Opened, not_finite, open_weights, user_errors
 from mimray.weights import LoadReport, describe, load
 from mimray.weights.report import shorten
 
@@ -64,7 +64,7 @@ def _found(file: str, opened: Opened) -> dict[str, Any]:
         "architecture": None if sizes is None else asdict(sizes),
         "encoders": [] if sizes is None else sizes.encoders(),
         "parameters": _parameters(opened.own),
-        "not_finite": _not_finite(opened.own),
+        "not_finite": not_finite(opened.own),
         "weights": {
             name: {"shape": list(tensor.shape), "dtype": _dtype(tensor)}
             for name, tensor in opened.own.items()
@@ -89,7 +89,7 @@ def _fields(opened: Opened) -> list[tuple[str, str]]:
     for name, reason in opened.translated.dropped.items():
         reasons.setdefault(reason, []).append(name)
     fields += [("not taken", f"{shorten(names)}: {why}") for why, names in reasons.items()]
-    if broken := _not_finite(opened.own):
+    if broken := not_finite(opened.own):
         fields.append(("damaged", f"{shorten(broken)}: NaN or infinity"))
     return fields
 
@@ -118,11 +118,3 @@ def _dtype(tensor: Tensor) -> str:
 def _parameters(weights: dict[str, Tensor]) -> int:
     """Numbers that are learned or running statistics; counters and indices are whole numbers."""
     return sum(tensor.numel() for tensor in weights.values() if tensor.is_floating_point())
-
-
-def _not_finite(weights: dict[str, Tensor]) -> list[str]:
-    return [
-        name
-        for name, tensor in weights.items()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
-    ]

@@ -47,7 +47,10 @@ def read_plain_vit(weights: Mapping[str, Tensor]) -> Translated:
     for name in ("cls_token", "pos_embed"):
         if name not in weights:
             raise ValueError(f"the file is of a ViT without {name}, which vit_standard_* needs")
-    _check_positions(weights["pos_embed"].shape[1])
+    shape = tuple(weights["pos_embed"].shape)
+    if len(shape) != 3:
+        raise ValueError(f"pos_embed is {shape}, and not (1, positions, width)")
+    _check_positions(shape[1])
     _check_mlp(weights)
     cut, cancelled = cut_bias(weights)
     translated, dropped = to_mimray(cut)
