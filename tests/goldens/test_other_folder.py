@@ -10,7 +10,7 @@ import pytest
 from tests.goldens.derive import derive
 from tests.goldens.golden import FOLDER
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 

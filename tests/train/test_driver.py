@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,6 +30,10 @@ def run(tmp_path) -> RunFolder:
     return folder
 
 
+def fails(*_):
+    raise OSError("No space left on device")
+
+
 class TestRunFolder:
     def test_rows_after_a_step_are_forgotten_and_a_torn_line_is_left_out(self, run):
         run.append_rows([{"step": k, "train/loss": 1.0 / k} for k in (1, 2, 3)])
@@ -35,6 +41,15 @@ class TestRunFolder:
             file.write(b'{"step": 4, "tra')
         assert [row["step"] for row in run.rows()] == [1, 2, 3]
         run.keep_rows_until(2)
+        assert [row["step"] for row in run.rows()] == [1, 2]
+
+    def test_half_a_row_on_a_full_disk_garbles_nothing(self, run, monkeypatch):
+        run.append_rows([{"step": 1}])
+        monkeypatch.setattr(os, "fsync", fails)
+        with pytest.raises(OSError, match="No space left"):
+            run.append_rows([{"step": 2}])
+        monkeypatch.undo()
+        run.append_rows([{"step": 2}])
         assert [row["step"] for row in run.rows()] == [1, 2]
 
     def test_what_is_not_finite_becomes_null(self, run):
@@ -134,6 +149,29 @@ class TestCheckpoint:
             2,
             5,
         ]
+
+    def test_a_diverged_loss_is_no_best_one(self, run, parts):
+        for step, loss in [(1, 0.3), (2, float("nan")), (3, float("nan")), (4, float("nan"))]:
+            save(run, step, *parts, {}, keep=1, val_loss=loss)
+        assert [s for s in range(1, 5) if run.read(f"{checkpoint.name_of(s)}/manifest.json")] == [
+            1,
+            4,
+        ]
+
+    def test_torn_ones_do_not_count_as_kept(self, run, parts):
+        save(run, 1, *parts, {}, keep=2)
+        run.filesystem.create_dir(run.file(checkpoint.name_of(2)))
+        save(run, 3, *parts, {}, keep=2)
+        assert run.read(f"{checkpoint.name_of(1)}/manifest.json")
+        assert not (Path(run.path) / checkpoint.name_of(2)).exists()
+
+    def test_a_deletion_that_fails_leaves_a_checkpoint_that_counts(self, run, parts, monkeypatch):
+        def fail(*_):
+            raise OSError("busy")
+
+        monkeypatch.setattr(checkpoint, "prune", fail)
+        save(run, 1, *parts, {}, keep=1)
+        assert checkpoint.verified(run) == 1
 
     def test_the_safetensors_library_reads_what_is_written(self, run, parts, tmp_path):
         from safetensors.torch import load_file
