@@ -31,11 +31,11 @@ SMALLER = {"mask.unit": {64: 32, 32: 16, 16: 8, 8: 4, 4: 4}, "target.resolution"
 
 def rows():
     """(what the row says, its overrides) of the table's rows; those of another recipe are left out."""
-    for line in PAGE.read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) != 3 or cells[0].startswith(("**", "row", "---")) or "recipe `" in cells[2]:
-            continue
-        yield cells[0], cells[2].strip("`").split()
+    table = PAGE.read_text().partition("\n| row |")[2].partition("\n\n")[0]
+    for line in table.splitlines()[2:]:
+        says, _, command = [cell.strip() for cell in line.strip("|").split("|")]
+        if not says.startswith("**") and "recipe `" not in command:
+            yield says, command.strip("`").split()
 
 
 ROWS = dict(rows())
