@@ -136,7 +136,10 @@ def test_the_last_override_wins():
         ("run.seed=-1", "run.seed=-1", "greater than or equal to 0"),
         (f"run.seed={2**63}", f"run.seed={2**63}", "less than"),
         ("run.name=a/b", "run.name='a/b'", "pattern"),
-        ("speed.workers=0", "speed.workers=0", "greater than or equal to 1"),
+        ("speed.workers=0", "speed.workers: 0 is too few", "at least one"),
+        ("speed.workers=2.5", "speed.workers: 2.5 is neither", "write 4 or [2, 8]"),
+        ("speed.workers=[1]", "speed.workers: [1] is neither", "write 4 or [2, 8]"),
+        ("speed.workers=[3, 1]", "[3, 1] is [least, most]", "write [1, 3]"),
         ("mask.ratio", "'mask.ratio' is not an override", "write it like mask.ratio=0.5"),
         ("ratio=0.5", "'ratio=0.5' is not an override", "write it like mask.ratio=0.5"),
         ("mask.=1", "'mask.=1' is not an override", "write it like mask.ratio=0.5"),
@@ -226,6 +229,9 @@ KEEPS = [
     "speed.loader=torch",
     "speed.loader_processes=1",
     "speed.cache_gib=0",
+    "speed.parallel=fsdp",
+    "speed.compile=off",
+    "speed.checkpoint_stages=[1]",
 ]
 
 

@@ -20,6 +20,14 @@ class Optim(Section):
     eps: float = Field(1e-8, gt=0.0)
     clip: float = Field(5.0, gt=0.0)
     """Global gradient norm above which gradients are scaled down."""
+    spike: float = Field(100.0, gt=1.0)
+    """An update whose gradient norm is this many times the running mean is left out and its pictures
+    are passed; so is one that is not finite."""
+    skips: int = Field(10, ge=1)
+    """Updates left out in a row after which the weights go back to the last checkpoint's, while the
+    pictures go on."""
+    rollbacks: int = Field(2, ge=0)
+    """How often they may, before the run fails."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """`auto`: bf16 where the device computes it natively; what was used stands in run.json."""
     like_official: bool = False
@@ -90,8 +98,9 @@ class Run(Section):
 
 
 class Speed(Section):
-    workers: int = Field(1, ge=1)
-    """Trainers, one a GPU."""
+    workers: int | tuple[int, int] = 1
+    """Trainers, one a GPU. [least, most]: as many as the cluster has room for, more or fewer when it
+    changes, at the same global batch."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """`auto`: GPUs if the cluster has enough of them for all workers."""
     cpus_per_worker: float | None = Field(None, gt=0.0)
@@ -113,3 +122,34 @@ class Speed(Section):
     """Row groups that a host keeps for all its data tasks; a shuffle window should fit twice."""
     prefetch: int = Field(2, ge=0)
     """Micro-batches that a worker holds ready."""
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How several trainers share a model: each holds all of it (`ddp`) or a part (`fsdp`); `auto`
+    shares models of 500 million parameters and more on GPUs."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile of each block; `auto`: on GPUs."""
+    checkpoint_stages: tuple[int, ...] = ()
+    """Stages of the encoder, 1 is the first, whose activations are computed again in the backward pass
+    instead of kept: less memory, more time. A ViT is one stage."""
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _least_and_most(cls, workers: object) -> object:
+        pair = workers if isinstance(workers, list | tuple) else (workers, workers)
+        if len(pair) != 2 or not all(type(count) is int for count in pair):
+            raise ValueError(f"{workers} is neither a count nor [least, most]; write 4 or [2, 8]")
+        least, most = pair
+        if least < 1:
+            raise ValueError(f"{least} is too few; at least one trainer is needed")
+        if least > most:
+            raise ValueError(f"[{least}, {most}] is [least, most]; write [{most}, {least}]")
+        return tuple(workers) if isinstance(workers, list | tuple) else workers
+
+    @property
+    def least_workers(self) -> int:
+        """Trainers without which the run does not start."""
+        return self.workers[0] if isinstance(self.workers, tuple) else self.workers
+
+    @property
+    def most_workers(self) -> int:
+        """Trainers that are never exceeded."""
+        return self.workers[1] if isinstance(self.workers, tuple) else self.workers
