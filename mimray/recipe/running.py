@@ -125,7 +125,7 @@ class Speed(Section):
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
     """How several trainers share a model: each holds all of it (`ddp`) or a part (`fsdp`); `auto`
     shares models of 500 million parameters and more on GPUs."""
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: bool | Literal["auto"] = "auto"
     """torch.compile of each block; `auto`: on GPUs."""
     checkpoint_stages: tuple[int, ...] = ()
     """Stages of the encoder, 1 is the first, whose activations are computed again in the backward pass
