@@ -10,7 +10,12 @@ import pytest
 from PIL import Image
 
 import mimray
+from mimray.data.decode import decode
+from mimray.data.sources import open_source
 from mimray.errors import UserError
+
+PICTURES = [f"picture {i}".encode() for i in range(23)]
+"""Rows of a source, which does not look inside."""
 
 
 def encode(array, format="PNG", **options):
@@ -50,9 +55,31 @@ def refused(call, *arguments):
 @pytest.fixture(scope="session")
 def photos():
     """Decoded photos of the validation split: uint8 (H, W, 3) each."""
-    from mimray.data.decode import decode
-    from mimray.data.sources import open_source
-
     folder = Path(mimray.__file__).parent / "photos"
     source = open_source(f"{folder}/val-*.parquet", "val")
     return [decode(data) for data in source.read(range(12))]
+
+
+@pytest.fixture(scope="session")
+def train_photos():
+    """Decoded photos of the training split, from all over it: uint8 (H, W, 3) each."""
+    source = open_source("builtin:photos/train")
+    return [decode(data) for data in source.read(np.arange(0, 800, 80))]
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """`PICTURES` in two Parquet files of several row groups."""
+    write_parquet(tmp_path / "b.parquet", PICTURES[10:], group=4)
+    write_parquet(tmp_path / "a.parquet", PICTURES[:10], group=3)
+    return open_source(str(tmp_path))
+
+
+@pytest.fixture
+def picture_folder(tmp_path):
+    """A folder with pictures in it, and other files; and the pictures' names."""
+    names = ["cats/2.JPG", "cats/10.jpeg", "dogs/deep/x.PNG", "a.webp", "b.gif", "naïve [1].jpg"]
+    for name in [*names, "labels.csv", ".thumbnail.jpg"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    return tmp_path, sorted(names)
