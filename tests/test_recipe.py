@@ -112,7 +112,7 @@ def test_the_last_override_wins():
         ("ratio.mask=0.5", "ratio is not a setting", "mask.ratio"),
         ("mask.patch_size=32", "mask.patch_size is not a setting", "did you mean"),
         ("foo.bar=1", "foo is not a setting", "mimray recipe show"),
-        ("mask.unit=7", "mask.unit=7 does not divide model.image_size=96", "6, 8"),
+        ("mask.unit=7", "mask.unit=7 does not divide model.image_size=96", "take 4 or 8"),
         ("mask.unit=96", "mask.unit=96 is the whole picture", "take a smaller one"),
         ("mask.ratio=0", "mask.ratio=0", "greater than 0"),
         ("mask.ratio=1", "mask.ratio=1", "less than 1"),

@@ -14,6 +14,13 @@ from mimray.recipe.sections import NAME, Data, Head, Mask, Model, Section, Targe
 
 RESULT_SECTIONS = ("model", "mask", "head", "target", "data", "optim", "schedule")
 
+_PATCHES = {"vit_nano": 8, "vit_standard_huge": 14}
+
+
+def _patch(encoder: str) -> int:
+    """Side of an encoder's patches, pixels: `EncoderSpec.patch`, which is out of reach without torch."""
+    return _PATCHES.get(encoder, 16 if encoder.startswith("vit_") else 4)
+
 
 class Recipe(Section):
     """All settings of a pre-training run. `name` is the recipe's own, from its file."""
@@ -33,12 +40,8 @@ class Recipe(Section):
     def _mask_fits(self) -> Recipe:
         size, unit, ratio = self.model.image_size, self.mask.unit, self.mask.ratio
         if size % unit:
-            fits = [d for d in range(1, size + 1) if size % d == 0 and d >= 4]
-            near = sorted(sorted(fits, key=lambda d: abs(d - unit))[:3])
-            raise ValueError(
-                f"mask.unit={unit} does not divide model.image_size={size}; "
-                f"near it {', '.join(map(str, near))} do"
-            )
+            mend = self.units_to_take(_patch(self.model.encoder))
+            raise ValueError(f"mask.unit={unit} does not divide model.image_size={size}; {mend}")
         cells = (size // unit) ** 2
         if cells == 1:
             raise ValueError(f"mask.unit={unit} is the whole picture; take a smaller one")
@@ -48,6 +51,18 @@ class Recipe(Section):
                 f"the most that leaves one visible is {math.floor((cells - 1) / cells * 1000) / 1000}"
             )
         return self
+
+    def units_to_take(self, patch: int) -> str:
+        """The mend for a wrong `mask.unit`: those nearest to it that go with the picture's size, the
+        ratio and the encoder's patch (pixels)."""
+        size, unit, ratio = self.model.image_size, self.mask.unit, self.mask.ratio
+        fits = [u for u in range(patch, size, patch) if size % u == 0]
+        if not fits:
+            name = self.model.encoder
+            return f"no multiple of {name}'s patch {patch} divides it; change model.image_size"
+        leaves_some = [u for u in fits if math.ceil((size // u) ** 2 * ratio) < (size // u) ** 2]
+        near = sorted(sorted(leaves_some or fits, key=lambda u: abs(u - unit))[:2])
+        return f"take {' or '.join(map(str, near))}"
 
     def digest(self) -> str:
         """Hex digest of everything that changes the result."""
