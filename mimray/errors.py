@@ -25,6 +25,10 @@ class RunFailed(MimrayError):
     exit_code = 3
 
 
+class TakenOver(RunFailed):
+    """Another process writes this run now (exit 3); this one must not write another byte."""
+
+
 class Stopped(MimrayError):
     """The run was stopped on request; the same command goes on with it (exit 75)."""
 

@@ -2,25 +2,31 @@
 
 The gradient is the sum over the global batch divided by its count of hidden values, however the
 batch was cut into micro-batches and dealt to ranks; it is clipped once (`clip_partial` apart, which is
-how the official code does it).
+how the official code does it). Nothing in a step waits for the device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from mimray.hashing import key
+from mimray.mim.guard import Guard
 from mimray.mim.masks import draw
 from mimray.mim.model import MaskedImageModel
 from mimray.mim.normalisation import normalise
+from mimray.mim.parallel import (
+    clip_gradient,
+    gradient_sync,
+    is_parallel,
+    running_statistics,
+    unwrapped,
+)
 from mimray.recipe import Recipe
 
 
@@ -37,7 +43,8 @@ class MicroBatch:
 
 @dataclass
 class StepResult:
-    """Sums over the global batch: `error` over `values` is the loss; `norm` before clipping."""
+    """Sums over the global batch: `error` over `values` is the loss, both 0 where the error of an
+    update that was left out is not finite; `norm` before clipping."""
 
     error: Tensor
     values: Tensor
@@ -61,32 +68,45 @@ def train_step(
     clip: float,
     bf16: bool,
     clip_partial: bool = False,
+    guard: Guard | None = None,
 ) -> StepResult:
     """Forward, backward and update over this rank's micro-batches of one global batch.
 
-    `model` is a MaskedImageModel, wrapped in DistributedDataParallel where there are several ranks.
+    `model` is a MaskedImageModel, made parallel by `replicate` where there are several ranks.
     `clip_partial`: clip what has piled up after every micro-batch, as microsoft/SimMIM
     `main_simmim.py` does; then the update depends on how the batch is cut, and `norm` is the last one.
+    `guard`: leaves updates out, so that the model, the moments and their step counts stay as they were;
+    `optimizer` must be fused for it.
     """
     device = batch[0].images.device
-    wrapped = isinstance(model, DistributedDataParallel)
-    ranks = dist.get_world_size() if wrapped else 1
-    plain: Any = model.module if wrapped else model
+    ranks = dist.get_world_size() if is_parallel(model) else 1
+    plain: Any = unwrapped(model)
     values = sum_over_ranks(_values(batch, plain), ranks)
     error = torch.zeros((), dtype=torch.float64, device=device)
+    statistics = running_statistics(plain) if guard else {}
+    before = {name: buffer.clone() for name, buffer in statistics.items()}
     optimizer.zero_grad(set_to_none=True)
     for number, micro in enumerate(batch):
-        last = number == len(batch) - 1
-        with _gradients_stay(model, ranks, last or clip_partial), autocast(device, bf16):
+        due = clip_partial or number == len(batch) - 1
+        with gradient_sync(model, due), autocast(device, bf16):
             out = model(micro.images, micro.hidden, micro.seeds)
             weighted = (out.error * micro.weight).sum()
-            # DistributedDataParallel averages over ranks; the sum over ranks is meant here.
+            # Parallel models average over ranks; the sum over ranks is meant here.
             (weighted * (ranks / values.clamp(min=1.0)).float()).backward()
         error += weighted.detach()
-        if last or clip_partial:
-            norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+        if due:
+            norm = clip_gradient(model, clip)
+    sum_over_ranks(error, ranks)
+    if guard is None:
+        optimizer.step()
+        return StepResult(error, values, norm)
+    skip = guard.judge(norm)
+    optimizer.found_inf = skip  # type: ignore[attr-defined]
     optimizer.step()
-    return StepResult(sum_over_ranks(error, ranks), values, norm)
+    for name, buffer in statistics.items():  # a NaN would never leave a running mean again
+        buffer.copy_(torch.where(skip > 0, before[name], buffer))
+    counts = (skip == 0) | error.isfinite()
+    return StepResult(torch.where(counts, error, 0.0), torch.where(counts, values, 0.0), norm)
 
 
 def _values(batch: Sequence[MicroBatch], model: MaskedImageModel) -> Tensor:
@@ -100,13 +120,6 @@ def sum_over_ranks(value: Tensor, ranks: int) -> Tensor:
     if ranks > 1:
         dist.all_reduce(value)
     return value
-
-
-def _gradients_stay(model: nn.Module, ranks: int, due: bool) -> AbstractContextManager[None]:
-    """Gradients travel when they are to be clipped: once an update, with the last micro-batch."""
-    if ranks > 1 and not due:
-        return model.no_sync()  # type: ignore[operator]
-    return nullcontext()
 
 
 def autocast(device: torch.device, bf16: bool) -> torch.autocast:

@@ -1,7 +1,8 @@
 """Checkpoints: safetensors and JSON, complete when the manifest is there and its checksums hold.
 
 Nothing random needs saving: what is random about a step is a hash of its position. A folder without
-its manifest is no checkpoint, whatever else is in it, and the manifest is written last.
+its manifest is no checkpoint, whatever else is in it, and the manifest is written last. Where several
+ranks write, each leaves a note of its files, and the first writes the manifest when all notes are there.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import hashlib
 import json
 import logging
 import math
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyarrow import fs
 
-from mimray.data.files import atomic_file
+from mimray.data.files import atomic_file, sync_folder
 from mimray.train.run_folder import RunFolder
 
 if TYPE_CHECKING:  # finding a checkpoint needs no torch, and Ray's controller only finds
@@ -23,7 +27,26 @@ if TYPE_CHECKING:  # finding a checkpoint needs no torch, and Ray's controller o
     from torch import nn
 
 log = logging.getLogger("mimray")
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+_PATIENCE_SECONDS = 600.0  # for the other ranks' files, after one's own are written
+_LOOK_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The share of one of `ranks` that write a checkpoint together.
+
+    `start`: the same on all of them and another at each start, so that what an earlier one left in
+    the folder of this step is not taken for this one's.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+    start: str = ""
+
+    def file(self, kind: str) -> str:
+        """Name of this share's file of `model` or `optimizer`."""
+        part = f"-{self.rank:05d}-of-{self.ranks:05d}" if self.ranks > 1 else ""
+        return f"{kind}{part}.safetensors"
 
 
 def name_of(step: int) -> str:
@@ -34,44 +57,79 @@ def name_of(step: int) -> str:
 # ----- writing -------------------------------------------------------------------------------------
 
 
-def tensors_of(
-    model: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, dict[str, torch.Tensor]]:
-    """What a checkpoint holds, by file: the live tensors. The optimiser's are named by parameter."""
-    moments = {
-        f"{moment}/{name}": optimizer.state[parameter][moment]
-        for name, parameter in model.named_parameters()
-        if parameter in optimizer.state
-        for moment in _MOMENTS
-    }
-    return {"model.safetensors": dict(model.state_dict()), "optimizer.safetensors": moments}
-
-
 def write(
     run: RunFolder,
     step: int,
     tensors: Mapping[str, Mapping[str, torch.Tensor]],
     loop: dict[str, Any],
     val_loss: float | None = None,
+    shard: Shard = Shard(),  # noqa: B008  (frozen)
 ) -> str:
-    """Write CPU `tensors`, as `tensors_of` names them, and `loop`, what the loop needs besides.
+    """Write this rank's CPU `tensors`, as `tensors_of` names them; the first rank writes `loop`, what
+    the loop needs besides, waits for the others' files, and completes the checkpoint.
 
-    `val_loss`: measured at this very step, or None. Returns the checkpoint's name in the run.
+    `val_loss`: measured at this very step, or None. Returns the checkpoint's name in the run. Raises
+    OSError where storage fails, here or at another rank.
     """
     from mimray.train.tensor_file import write_tensors
 
     folder = name_of(step)
-    run.filesystem.create_dir(run.file(folder), recursive=True)
-    checksums: dict[str, Any] = {}
+    _make_folder(run, folder)
+    files: dict[str, Any] = {}
     for name, of_file in tensors.items():
         with atomic_file(run.filesystem, run.file(f"{folder}/{name}")) as file:
-            checksums[name] = write_tensors(file, of_file)
+            files[name] = write_tensors(file, of_file)
+    if shard.rank:
+        write_note(run, step, shard, {"files": files})
+        return folder
     data = json.dumps(loop, indent=2).encode()
     run.write(f"{folder}/loop.json", data)
-    checksums["loop.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    manifest = {"step": step, "val/loss": val_loss, "files": checksums}
+    files["loop.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    files |= _files_of_others(run, step, shard)
+    manifest: dict[str, Any] = {"step": step, "val/loss": val_loss, "files": files}
+    manifest["digest"] = _digest(manifest)
     run.write(f"{folder}/manifest.json", json.dumps(manifest, indent=2).encode())
     return folder
+
+
+def _make_folder(run: RunFolder, folder: str) -> None:
+    """Create a folder of the run, durably: a checkpoint whose folder a crash takes away is lost."""
+    run.filesystem.create_dir(run.file(folder), recursive=True)
+    if run.local:
+        inside = Path(run.file(folder)).relative_to(run.path)
+        for parent in inside.parents:
+            sync_folder(Path(run.path) / parent)
+
+
+def write_note(run: RunFolder, step: int, shard: Shard, content: dict[str, Any]) -> None:
+    """Tell the first rank what became of this rank's share: its `files`, or its `error`."""
+    note = {"start": shard.start, **content}
+    run.write(_note(step, shard.rank), json.dumps(note).encode())
+
+
+def _note(step: int, rank: int) -> str:
+    return f"{name_of(step)}/rank-{rank:05d}.json"
+
+
+def _files_of_others(run: RunFolder, step: int, shard: Shard) -> dict[str, Any]:
+    """The other ranks' files and their checksums, when all are written; OSError if one's are not."""
+    files: dict[str, Any] = {}
+    until = time.monotonic() + _PATIENCE_SECONDS
+    for rank in range(1, shard.ranks):
+        while (note := _read_note(run, step, rank)).get("start") != shard.start:
+            if time.monotonic() > until:
+                raise OSError(f"trainer {rank} has not written its part in time")
+            time.sleep(_LOOK_SECONDS)
+        if "error" in note:
+            raise OSError(f"trainer {rank}: {note['error']}")
+        files |= note["files"]
+    return files
+
+
+def _read_note(run: RunFolder, step: int, rank: int) -> dict[str, Any]:
+    data = run.read(_note(step, rank))
+    note: dict[str, Any] = json.loads(data) if data else {}
+    return note
 
 
 def prune(run: RunFolder, step: int, keep: int) -> None:
@@ -79,14 +137,25 @@ def prune(run: RunFolder, step: int, keep: int) -> None:
     steps = _steps(run)
     outdated = [s for s in steps if s > step]  # torn, or about to be trained again
     before = [s for s in steps if s < step and _manifest(run, s) is not None]
-    torn = [s for s in steps if s < step and s not in before]
     best = best_of(run, [step, *before])
-    for old in outdated + torn + [s for s in before[keep - 1 :] if s != best]:
-        # what is half deleted must not look whole
-        manifest = run.file(f"{name_of(old)}/manifest.json")
-        if run.filesystem.get_file_info(manifest).type == fs.FileType.File:
-            run.filesystem.delete_file(manifest)
-        run.filesystem.delete_dir(run.file(name_of(old)))
+    for old in outdated + [s for s in before[keep - 1 :] if s != best]:
+        _remove(run, old)
+    remove_torn(run, step)
+
+
+def remove_torn(run: RunFolder, step: int) -> None:
+    """Remove what is left, before `step`, of checkpoints that were never completed: the room they take
+    may be what the next one lacks."""
+    for torn in [s for s in _steps(run) if s < step and _manifest(run, s) is None]:
+        _remove(run, torn)
+
+
+def _remove(run: RunFolder, step: int) -> None:
+    # what is half deleted must not look whole
+    manifest = run.file(f"{name_of(step)}/manifest.json")
+    if run.filesystem.get_file_info(manifest).type == fs.FileType.File:
+        run.filesystem.delete_file(manifest)
+    run.filesystem.delete_dir(run.file(name_of(step)))
 
 
 # ----- finding -------------------------------------------------------------------------------------
@@ -125,28 +194,33 @@ def best_of(run: RunFolder, steps: list[int]) -> int | None:
 def load(
     run: RunFolder, step: int, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """Fill model and optimiser from a checkpoint; returns what `write` was given as `loop`."""
-    import torch
-    from safetensors.torch import load as load_tensors
+    """Fill model and optimiser from a checkpoint of however many shards, on all ranks alike; returns
+    what `write` was given as `loop`.
+
+    Raises RunFailed where the model is another.
+    """
+    from mimray.train.state import Pieces, fill
 
     folder = name_of(step)
-    loop: dict[str, Any] = json.loads(_bytes(run, f"{folder}/loop.json"))
-    model.load_state_dict(load_tensors(_bytes(run, f"{folder}/model.safetensors")))
-    moments = load_tensors(_bytes(run, f"{folder}/optimizer.safetensors"))
-    names = {p: n for n, p in model.named_parameters()}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            state = optimizer.state[parameter]
-            state["step"] = torch.tensor(float(step), device=parameter.device)
-            for moment in _MOMENTS:
-                state[moment] = moments[f"{moment}/{names[parameter]}"].to(parameter.device)
+    manifest = _manifest(run, step)
+    assert manifest is not None, "whoever chose the step found one"
+    names = sorted(manifest["files"])
+    parts = [
+        Pieces(run.filesystem, [run.file(f"{folder}/{n}") for n in names if n.startswith(kind)])
+        for kind in ("model", "optimizer")
+    ]
+    try:
+        fill(model, optimizer, *parts)
+    finally:
+        for part in parts:
+            part.close()
+    data = run.read(f"{folder}/loop.json")
+    assert data is not None, "so does its manifest say"
+    loop: dict[str, Any] = json.loads(data)
     return loop
 
 
-def _bytes(run: RunFolder, name: str) -> bytes:
-    data = run.read(name)
-    assert data is not None, f"{name} was there when the checkpoint was checked"
-    return data
+# ----- checking ------------------------------------------------------------------------------------
 
 
 def _steps(run: RunFolder) -> list[int]:
@@ -160,19 +234,25 @@ def _steps(run: RunFolder) -> list[int]:
 
 
 def _manifest(run: RunFolder, step: int) -> dict[str, Any] | None:
-    """A checkpoint's manifest, or None where it is not there or no manifest."""
+    """A checkpoint's manifest, or None where it is not there, damaged, or of another step."""
     try:
         manifest = json.loads(run.read(f"{name_of(step)}/manifest.json") or b"null")
     except ValueError:
         return None
-    return manifest if isinstance(manifest, dict) and "files" in manifest else None
+    whole = isinstance(manifest, dict) and manifest.pop("digest", None) == _digest(manifest)
+    return manifest if whole and manifest["step"] == step else None
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    """Of what a manifest says, so that a flipped bit in it shows too."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _problem(run: RunFolder, step: int, contents: bool = False) -> str | None:
     """Why a checkpoint cannot be used, or None; `contents`: read its files too."""
     manifest = _manifest(run, step)
     if manifest is None:
-        return "no manifest, or a damaged one"
+        return "no manifest of its own, or a damaged one"
     for name, expected in manifest["files"].items():
         info = run.filesystem.get_file_info(run.file(f"{name_of(step)}/{name}"))
         if info.type != fs.FileType.File:

@@ -17,6 +17,7 @@ from mimray.data.plan import Plan, validation_plan
 from mimray.data.rowset import RowSet
 from mimray.data.sources import Source
 from mimray.durations import Clock
+from mimray.errors import UserError
 from mimray.recipe import Recipe
 from mimray.train.run_folder import RunFolder
 
@@ -39,6 +40,11 @@ class Job:
     mailbox: Any = None
     folder: str = field(default_factory=os.getcwd)
     """Where the user stands: paths in a recipe are relative to it."""
+    workers: int = 0
+    """Trainers of the present start."""
+
+    def __post_init__(self) -> None:
+        self.workers = self.workers or self.recipe.speed.most_workers
 
     @cached_property
     def order(self) -> Order:
@@ -66,17 +72,31 @@ class Job:
         return statistics(mask.strategy, model.image_size, mask.unit, patch, mask.ratio)._asdict()
 
     @cached_property
-    def data_digest(self) -> str:
-        """Of both sources, the subset and the target's files; with the recipe's digest it decides what
-        a run computes."""
+    def target_files(self) -> dict[str, str]:
+        """Local files that the target is made from, as the recipe names them, and their digests.
+
+        Raises UserError for one that cannot be read.
+        """
         target = self.recipe.target
         code = (target.module or "").rpartition(":")[0]
         files = [f for f in (target.file, code if code.endswith(".py") else None) if f]
+        try:
+            return {file: _sha256(file) for file in files}
+        except OSError as error:
+            raise UserError(
+                f"target.file={error.filename}: cannot be read ({error.strerror}); name a file of this "
+                f"host, or leave it out"
+            ) from None
+
+    @cached_property
+    def data_digest(self) -> str:
+        """Of both sources, the subset and the target's files; with the recipe's digest it decides what
+        a run computes."""
         parts = (
             self.train_source.digest,
             self.val_source.digest,
             self.subset,
-            *map(_sha256, files),
+            *self.target_files.values(),
         )
         return "-".join(part for part in parts if part)
 
@@ -84,7 +104,7 @@ class Job:
     def micro_batch(self) -> int:
         """Pictures in one forward pass of one worker."""
         speed, batch = self.recipe.speed, self.recipe.optim.batch
-        share = -(-batch // speed.workers)  # more would leave other workers without pictures
+        share = -(-batch // self.workers)  # more would leave other workers without pictures
         return min(speed.micro_batch or 128, share)
 
     def plan(self, start: int) -> Plan:
@@ -96,7 +116,7 @@ class Job:
             self.order,
             self.recipe.optim.batch,
             self.micro_batch,
-            speed.workers,
+            self.workers,
             start,
             total,
             speed.block_rows,
@@ -106,7 +126,7 @@ class Job:
     def val_plan(self) -> Plan:
         """The validation plan: every held-out picture once."""
         speed = self.recipe.speed
-        return validation_plan(self.val_rows, self.micro_batch, speed.workers, speed.block_rows)
+        return validation_plan(self.val_rows, self.micro_batch, self.workers, speed.block_rows)
 
     @property
     def train_framing(self) -> Framing:
@@ -126,6 +146,19 @@ class Job:
     def val_framing(self) -> Framing:
         """The centred square."""
         return Framing(self.recipe.model.image_size, False, upright=self.recipe.data.upright)
+
+
+def check_target_files(record: dict[str, Any]) -> None:
+    """Raises UserError where a file that a run's target was made from has changed since it began.
+
+    One that is gone does not count: what a finished run found can be shown without it.
+    """
+    for file, digest in record.get("target_files", {}).items():
+        if Path(file).expanduser().is_file() and _sha256(file) != digest:
+            raise UserError(
+                f"run.name={record['name']} was started with another {file} than is there now; "
+                f"choose another run.name"
+            )
 
 
 def _sha256(file: str) -> str:

@@ -13,7 +13,7 @@ import ray
 _INTERVAL = 0.5  # seconds between two deliveries of a trainer
 
 Message = dict[str, Any]
-"""`{"kind": "start" | "row" | "picture" | "checkpoint" | "damaged" | "failed", ...}`."""
+"""`{"kind": "start" | "row" | "picture" | "checkpoint" | "damaged" | "event" | "failed", ...}`."""
 
 
 @ray.remote(num_cpus=0)
@@ -24,6 +24,7 @@ class Mailbox:
         self.messages: list[Message] = []
         self.stop = self.failed = False
         self.starts = starts
+        self.beats: dict[int, Any] = {}
 
     def begin(self, start: Message) -> int:
         """A group of trainers begins; returns how many began before it, in all of the run."""
@@ -42,13 +43,22 @@ class Mailbox:
         messages, self.messages = self.messages, []
         return messages
 
+    def beat(self, beat: Any) -> None:
+        """A trainer lives; see `heartbeat.Beat`."""
+        self.beats[beat.rank] = beat
+
+    def pulse(self) -> list[Any]:
+        """The newest beat of each trainer that gave one since the last call."""
+        beats, self.beats = list(self.beats.values()), {}
+        return beats
+
     def has_failed(self) -> bool:
         """Whether a trainer said that the run failed: starting again would end there too."""
         return self.failed
 
-    def request_stop(self) -> None:
-        """Let the trainers stop after the step that they are in."""
-        self.stop = True
+    def request_stop(self, wanted: bool = True) -> None:
+        """Let the trainers stop after the step that they are in, or let those that come go on."""
+        self.stop = wanted
 
 
 class Post:

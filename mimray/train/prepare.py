@@ -23,7 +23,7 @@ from mimray.mim.targets import TARGETS
 from mimray.optim import official_decays
 from mimray.recipe import Recipe
 from mimray.settings_errors import nearest
-from mimray.train.job import Job
+from mimray.train.job import Job, check_target_files
 from mimray.train.run_folder import RunFolder
 
 _SAMPLE = 256  # pictures that are decoded as a check; all of a set that is not larger
@@ -59,7 +59,7 @@ def check_model(recipe: Recipe) -> None:
     if unit % spec.patch:
         raise UserError(
             f"mask.unit={unit} is not a multiple of {recipe.model.encoder}'s patch {spec.patch}; "
-            f"take {max(spec.patch, round(unit / spec.patch) * spec.patch)}"
+            f"{recipe.units_to_take(spec.patch)}"
         )
     try:
         realised_ratio(recipe.mask.strategy, recipe.model.image_size, unit, recipe.mask.ratio)
@@ -152,6 +152,7 @@ def check_run(job: Job) -> None:
             f"run.name={name} is taken by a run with other settings "
             f"({join(job.run.uri, 'recipe.yaml')}); choose another run.name"
         )
+    check_target_files(record)
     if record["data_digest"] != job.data_digest:
         raise UserError(
             f"run.name={name} was started on other data than {job.recipe.data.train} holds now; "

@@ -12,8 +12,11 @@ from typing import Any
 import ray
 import torch
 
+from mimray.mim.guard import Guard
 from mimray.mim.model import MaskedImageModel
 from mimray.mim.step import StepResult
+from mimray.train.group import Trainer
+from mimray.train.heartbeat import Heart
 from mimray.train.job import Job
 from mimray.train.mailbox import Post
 from mimray.train.saver import Saver
@@ -38,13 +41,16 @@ class Recorder:
         self,
         job: Job,
         post: Post,
-        rank: int,
-        device: torch.device,
+        heart: Heart,
+        trainer: Trainer,
+        guard: Guard,
         start: int,
         about: dict[str, Any],
         kept: list[list[Any]],
     ) -> None:
-        self.job, self.post, self.rank, self.device = job, post, rank, device
+        self.job, self.post, self.heart, self.guard = job, post, heart, guard
+        self.rank, self.device = trainer.rank, trainer.device
+        self.skipped = guard.skipped
         self.log_every = job.clock.steps(job.recipe.run.log_every)
         self.step = self.logged = start
         self.found: Found = {}
@@ -56,7 +62,7 @@ class Recorder:
         self.attempt = 0
         self.saver = Saver(job.run, job.recipe.run.keep)
         self.val_loss: tuple[int, float] | None = None
-        if rank == 0:
+        if self.rank == 0:
             job.run.keep_rows_until(start)
             begun = {"step": start, "time": time.time(), **about}
             self.attempt = ray.get(job.mailbox.begin.remote(begun))
@@ -94,7 +100,8 @@ class Recorder:
     def pause(self) -> Iterator[None]:
         """Time spent in here does not count as training."""
         began = time.perf_counter()
-        yield
+        with self.heart.pause():
+            yield
         self.paused += time.perf_counter() - began
 
     def validated(self, metrics: dict[str, float], picture: bytes | None) -> None:
@@ -104,6 +111,12 @@ class Recorder:
         if picture is not None:
             images = self.step * self.job.recipe.optim.batch
             self.post.send("picture", png=picture, step=self.step, images=images)
+
+    def rolled_back(self, step: int) -> None:
+        """Note that the weights went back to those of a checkpoint."""
+        if self.rank == 0:
+            self.post.send("event", what="rolled back", step=self.step, to=step)
+        self.skipped = self.guard.skipped
 
     def write_row(self, force: bool = False) -> None:
         """Make a row if one is due: every `log_every` steps, and with every validation."""
@@ -118,7 +131,11 @@ class Recorder:
         self._reset()
 
     def _row(self) -> dict[str, Any]:
-        batch = self.job.recipe.optim.batch
+        batch, skipped = self.job.recipe.optim.batch, self.guard.skipped
+        if skipped > self.skipped:
+            count = skipped - self.skipped
+            self.post.send("event", what="updates left out", step=self.step, count=count)
+        self.skipped = skipped
         elapsed = max(time.perf_counter() - self.began - self.paused, 1e-9)
         return {
             "step": self.step,
@@ -126,9 +143,10 @@ class Recorder:
             "attempt": self.attempt,
             "images": self.step * batch,
             "time": time.time(),
-            "train/loss": float(self.error / self.values.clamp(min=1.0)),
+            "train/loss": float(self.error / self.values),  # NaN where all updates were left out
             "train/lr": self.lr,
             "train/grad_norm": float(self.norm),
+            "train/skipped": skipped,
             "speed/images_per_s": (self.step - self.logged) * batch / elapsed,
             "speed/seconds": elapsed,
             "speed/data_wait_s": self.waited - self.waited_before,
@@ -154,7 +172,11 @@ class Recorder:
         return True
 
     def save(
-        self, model: MaskedImageModel, optimizer: torch.optim.Optimizer, found: list[Found]
+        self,
+        model: MaskedImageModel,
+        optimizer: torch.optim.Optimizer,
+        found: list[Found],
+        rollbacks: int,
     ) -> None:
         """Begin to write a checkpoint of the last step; `found`: every rank's own."""
         if self.rank:
@@ -167,6 +189,8 @@ class Recorder:
             "step": self.step,
             "position": self.step,
             "recipe": self.job.recipe.digest(),
+            "guard": self.guard.to_list(),
+            "rollbacks": rollbacks,
             "damaged": [list(entry) for entry in sorted({tuple(entry) for entry in damaged})],
         }
         measured = self.val_loss[1] if self.val_loss and self.val_loss[0] == self.step else None
@@ -180,6 +204,7 @@ class Recorder:
 
     def close(self) -> None:
         """Wait for the last checkpoint. Raises RunFailed if it could not be written."""
-        self.saver.finish()
+        with self.pause():
+            self.saver.finish()
         self.report_saved()
         self.saver.close(self.step)

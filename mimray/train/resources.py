@@ -34,47 +34,51 @@ class Layout:
 
 
 def cluster_nodes() -> list[Node]:
-    """The living hosts of the connected cluster, with what nobody uses now."""
+    """The living hosts of the connected cluster, with what nobody uses now; not those that Ray has been
+    told will be taken away."""
     import ray
-    from ray._private.state import available_resources_per_node
+    from ray._private.state import available_resources_per_node, state
 
-    free = available_resources_per_node()
+    free, leaving = available_resources_per_node(), state.get_draining_nodes()
     return [
         Node(node["NodeManagerHostname"], have.get("CPU", 0.0), have.get("GPU", 0.0))
         for node in ray.nodes()
-        if node["Alive"]
+        if node["Alive"] and node["NodeID"] not in leaving
         for have in [free.get(node["NodeID"], {})]
     ]
 
 
 def lay_out(speed: Speed, nodes: list[Node]) -> Layout:
-    """Choose what each trainer reserves so that a whole CPU stays free on some host.
+    """Choose as many trainers as there is room for, and what each reserves, so that a whole CPU stays
+    free on some host.
 
     Reading and decoding are Ray tasks of one CPU: without a free one the first batch never comes.
-    Raises UserError, in one sentence, when it does not fit.
+    Raises UserError, in one sentence, when not even the least number of trainers fits.
     """
-    gpus = int(sum(n.gpus for n in nodes))
-    if speed.device == "gpu" and gpus < speed.workers:
+    least, gpus = speed.least_workers, int(sum(n.gpus for n in nodes))
+    name = "speed.workers" if least == speed.most_workers else "at least speed.workers"
+    if speed.device == "gpu" and gpus < least:
         raise UserError(
-            f"speed.workers={speed.workers} need a GPU each and the cluster has {gpus}; "
+            f"{name}={least} need a GPU each and the cluster has {gpus}; "
             f"lower speed.workers or set speed.device=cpu"
         )
-    if speed.device == "auto" and 0 < gpus < speed.workers:
+    if speed.device == "auto" and 0 < gpus < least:
         raise UserError(
-            f"speed.workers={speed.workers} and the cluster has {gpus} GPUs; set "
+            f"{name}={least} and the cluster has {gpus} GPUs; set "
             f"speed.workers={gpus}, or speed.device=cpu if that is meant"
         )
     use_gpu = speed.device != "cpu" and gpus > 0
     shares = (speed.cpus_per_worker,) if speed.cpus_per_worker else _CPU_SHARES
-    for share in shares:
-        if _fits(speed.workers, share, use_gpu, speed.placement, nodes):
-            return Layout(speed.workers, use_gpu, share)
+    for workers in range(speed.most_workers, least - 1, -1):
+        for share in shares:
+            if _fits(workers, share, use_gpu, speed.placement, nodes):
+                return Layout(workers, use_gpu, share)
     total = sum(n.cpus for n in nodes)
     mend = "lower speed.cpus_per_worker" if speed.cpus_per_worker else "lower speed.workers"
     raise UserError(
-        f"{speed.workers} trainers of {shares[-1]:g} CPU and one whole CPU free for the data do not "
+        f"{least} trainers of {shares[-1]:g} CPU and one whole CPU free for the data do not "
         f"fit {len(nodes)} host(s) with {total:g} free CPUs: {mend}, wait for others to end, or start "
-        f"Ray with more (--num-cpus={math.ceil(speed.workers * shares[-1]) + 1})"
+        f"Ray with more (--num-cpus={math.ceil(least * shares[-1]) + 1})"
     )
 
 

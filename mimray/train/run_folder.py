@@ -6,12 +6,11 @@ It is the truth about a run; MLflow and every table are derived from it. The dri
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pyarrow import fs
 
@@ -19,16 +18,22 @@ from mimray.data.files import absolute, join, read_bytes, resolve, write_atomic
 from mimray.environment import project_folder, start_folder
 from mimray.errors import UserError
 from mimray.recipe import Recipe
+from mimray.train.fence import check_token
 
-_OURS = {".lock", "recipe.yaml", "metrics.jsonl", "checkpoints", "figures", "ray"}
+_OURS = {"fence", "recipe.yaml", "metrics.jsonl", "checkpoints", "figures", "ray"}
 
 
 class RunFolder:
-    """Reads and writes a run's files under `uri`, on any pyarrow filesystem."""
+    """Reads and writes a run's files under `uri`, on any pyarrow filesystem.
+
+    `token`: of the fence that this process, or its driver, holds; a write raises TakenOver once another
+    process holds it.
+    """
 
     def __init__(self, uri: str) -> None:
         self.uri = absolute(uri).rstrip("/")
         self.filesystem, self.path = resolve(self.uri)
+        self.token: str | None = None
 
     @classmethod
     def of(cls, recipe: Recipe) -> RunFolder:
@@ -53,7 +58,12 @@ class RunFolder:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file as a whole."""
+        self._check_token()
         write_atomic(self.filesystem, self.file(name), data)
+
+    def _check_token(self) -> None:
+        if self.token is not None:
+            check_token(self.filesystem, self.file("fence"), self.token)
 
     def check_free(self) -> None:
         """Raises UserError if the folder is somebody else's, or nothing can be written to it.
@@ -135,6 +145,7 @@ class RunFolder:
         if not self.local:  # object stores cannot append
             self.write("metrics.jsonl", (self.read("metrics.jsonl") or b"") + data)
             return
+        self._check_token()
         path = Path(self.file("metrics.jsonl"))
         size = path.stat().st_size if path.exists() else 0
         try:
@@ -146,31 +157,6 @@ class RunFolder:
             if path.exists():
                 os.truncate(path, size)
             raise
-
-    # ----- one writer -----------------------------------------------------------------------------
-
-    def lock(self) -> IO[str] | None:
-        """Hold the run for this process; the kernel lets go when it ends, however it ends.
-
-        Raises UserError when another process holds it. Only on local filesystems; None elsewhere.
-        """
-        if not self.local:
-            return None
-        handle = open(self.file(".lock"), "a+")  # noqa: SIM115  (held until the process ends)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.seek(0)
-            owner = handle.read().strip() or "unknown"
-            handle.close()
-            raise UserError(
-                f"run {Path(self.path).name} is being trained by process {owner}; "
-                f"wait for it, or start another with run.seed=1 or run.name=NAME"
-            ) from None
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        return handle
 
 
 def remove_empty(folders: list[Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 
 from mimray.errors import RunFailed
 from mimray.train import checkpoint
+from mimray.train.checkpoint import Shard
 from mimray.train.run_folder import RunFolder
+from mimray.train.state import tensors_of
 
 log = logging.getLogger("mimray")
 
@@ -46,18 +49,29 @@ class Snapshot:
 
 
 class Saver:
-    """Writes checkpoints of one trainer, one at a time.
+    """Writes one trainer's share of checkpoints, one at a time.
 
     A checkpoint that cannot be written (a full disk) leaves the ones before as they are; training
-    goes on, and the last one of a run must succeed.
+    goes on, and the last one of a run must succeed. `done`: those completed, on the first rank.
     """
 
-    def __init__(self, run: RunFolder, keep: int) -> None:
-        self.run, self.keep = run, keep
+    def __init__(self, run: RunFolder, keep: int, shard: Shard | None = Shard()) -> None:  # noqa: B008
+        """`shard`: see `shard_of`."""
+        self.run, self.keep, self.shard = run, keep, shard
         self.snapshot = Snapshot()
         self.thread: threading.Thread | None = None
         self.done: list[tuple[int, str]] = []
         self.failed: list[tuple[int, str]] = []
+
+    def late(self, wait: bool) -> bool:
+        """Whether the checkpoint before is still being written; with `wait`, not before it is.
+
+        Ask on all ranks, and let them agree, before any begins another: one that is ahead would leave
+        a part that nobody completes.
+        """
+        if wait:
+            self.finish()
+        return self.thread is not None and self.thread.is_alive()
 
     def save(
         self,
@@ -67,28 +81,42 @@ class Saver:
         loop: dict[str, Any],
         val_loss: float | None,
     ) -> None:
-        """Begin to write a checkpoint of `step`; waits only while the one before is being written."""
+        """Begin to write a checkpoint of `step`, after the one before."""
         self.finish()
-        self.snapshot.take(checkpoint.tensors_of(model, optimizer))
+        if self.shard is None:
+            return
+        self.snapshot.take(tensors_of(model, optimizer, self.shard))
         self.thread = threading.Thread(
-            target=self._write, args=(step, loop, val_loss), name="checkpoint", daemon=True
+            target=self._write, args=(self.shard, step, loop, val_loss), name="checkpoint", daemon=True
         )
         self.thread.start()
 
-    def _write(self, step: int, loop: dict[str, Any], val_loss: float | None) -> None:
+    def _write(self, shard: Shard, step: int, loop: dict[str, Any], val_loss: float | None) -> None:
         try:
+            if shard.rank == 0:
+                checkpoint.remove_torn(self.run, step)
             self.snapshot.wait()
-            name = checkpoint.write(self.run, step, self.snapshot.tensors, loop, val_loss)
-            self.done.append((step, name))
+            name = checkpoint.write(self.run, step, self.snapshot.tensors, loop, val_loss, shard)
         except Exception as error:  # storage fails in many ways; none of them may end the training
-            words = (str(error).strip() or type(error).__name__).splitlines()[0]
-            log.warning("the checkpoint of step %d could not be written: %s", step, words)
-            self.failed.append((step, words))
+            self._give_up(shard, step, error)
             return
+        if shard.rank:
+            return
+        self.done.append((step, name))
         try:
             checkpoint.prune(self.run, step, self.keep)
         except OSError as error:
             log.warning("old checkpoints could not be removed: %s", error)
+
+    def _give_up(self, shard: Shard, step: int, error: Exception) -> None:
+        words = (str(error).strip() or type(error).__name__).splitlines()[0]
+        log.warning("the checkpoint of step %d could not be written: %s", step, words)
+        self.failed.append((step, words))
+        with suppress(Exception):  # nor may what it leaves behind
+            if shard.rank:
+                checkpoint.write_note(self.run, step, shard, {"error": words})
+            else:
+                checkpoint.remove_torn(self.run, step + 1)
 
     def finish(self) -> None:
         """Wait for the checkpoint that is being written."""

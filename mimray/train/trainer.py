@@ -13,13 +13,16 @@ from ray.data import ExecutionOptions
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from mimray.errors import RunFailed, own_words
+from mimray.errors import RunFailed, UserError, own_words
 from mimray.train import checkpoint
 from mimray.train.job import Job
-from mimray.train.resources import Layout
+from mimray.train.memory import out_of_memory
+from mimray.train.resources import Layout, cluster_nodes, lay_out
 from mimray.train.streams import train_stream
 
 log = logging.getLogger("mimray")
+_SETTLE_SECONDS = 10.0  # for ended trainers to give back what they had
+_ROOM_SECONDS = 120.0  # for a cluster to have room again for the least number of trainers
 
 
 def build_trainer(job: Job, layout: Layout) -> TorchTrainer:
@@ -42,6 +45,7 @@ def build_trainer(job: Job, layout: Layout) -> TorchTrainer:
             storage_filesystem=job.run.filesystem,
             failure_config=FailureConfig(
                 max_failures=0,  # Fit starts again, and knows when that is no use
+                max_preemption_failures=0,
                 controller_failure_limit=0,  # type: ignore[call-arg]  # V2's
             ),
         ),
@@ -56,7 +60,9 @@ class Fit(threading.Thread):
     """`TorchTrainer.fit` in a thread of its own, where it leaves the signals to us.
 
     Trainers that died are started again, `run.restarts` times without a new checkpoint, unless they
-    said that the run failed. `last`: set it, and there is no other start.
+    said that the run failed; so are those that stopped because a host leaves, or because `resize` was
+    set before they were asked to stop. With [least, most] trainers each start takes as many as there is
+    room for. `last`: set it, and there is no other start.
     """
 
     def __init__(self, job: Job, layout: Layout) -> None:
@@ -64,39 +70,82 @@ class Fit(threading.Thread):
         self.job, self.layout = job, layout
         self.result: Any = None
         self.error: Exception | None = None
-        self.last = threading.Event()
+        self.last, self.resize = threading.Event(), threading.Event()
 
     def run(self) -> None:
-        """Start the trainers and wait for them."""
-        left = self.job.recipe.run.restarts
+        """Start the trainers and wait for them, until they have finished or it is no use."""
+        restarts = left = self.job.recipe.run.restarts
         while True:
             step = checkpoint.verified(self.job.run)
+            self.job.workers = self.layout.workers
             try:
                 self.result, self.error = build_trainer(self.job, self.layout).fit(), None
-                return
+                if not self._goes_on(self.result.return_value["status"]):
+                    return
             except Exception as error:  # shown by outcome(), in the driver's thread
                 self.error = error
                 log.debug("the trainers ended", exc_info=True)
-            if checkpoint.newest(self.job.run) != step:
-                left = self.job.recipe.run.restarts
-            if not left or self._is_over():
+                if checkpoint.newest(self.job.run) != step:
+                    left = restarts
+                if not left or self._is_over(error):
+                    return
+                left -= 1
+            try:
+                self.layout = self._lay_out_again()
+            except Exception as error:  # no room any more, or Ray itself is gone
+                self.error = error
                 return
-            left -= 1
 
-    def _is_over(self) -> bool:
+    def _goes_on(self, status: str) -> bool:
+        """Whether trainers that ended well are to be started again."""
+        if status == "finished" or self.last.is_set():
+            return False
+        if status == "stopped" and not self.resize.is_set():
+            return False
+        self.resize.clear()
+        ray.get(self.job.mailbox.request_stop.remote(False))
+        return not self.last.is_set()  # asked in this very moment: let it be
+
+    def _is_over(self, error: Exception) -> bool:
         """Whether another start would be in vain."""
+        if self.last.is_set() or isinstance(first_cause(error), ray.exceptions.OutOfMemoryError):
+            return True
         try:
-            return self.last.is_set() or ray.get(self.job.mailbox.has_failed.remote())
+            failed: bool = ray.get(self.job.mailbox.has_failed.remote())
         except ray.exceptions.RayError:  # Ray itself is gone
             return True
+        return failed
+
+    def _lay_out_again(self) -> Layout:
+        """What the cluster has room for now; ended trainers take a while to give back what they had."""
+        speed = self.job.recipe.speed
+        if speed.least_workers == speed.most_workers:
+            return self.layout
+        began = time.monotonic()
+        while True:
+            waited = time.monotonic() - began
+            try:
+                layout = lay_out(speed, cluster_nodes())
+                if layout.workers == speed.most_workers or waited > _SETTLE_SECONDS:
+                    return layout
+            except UserError as error:
+                if waited > _ROOM_SECONDS or self.last.is_set():
+                    raise RunFailed(f"{error}; the same command goes on") from None
+            time.sleep(1.0)
 
     def outcome(self) -> str:
         """`finished` or `stopped`; raises RunFailed with the trainers' own words in one line."""
         if self.error is None:
             status: str = self.result.return_value["status"]
-            return status
-        causes = getattr(self.error, "worker_failures", {}).values()
-        cause = next(iter(causes), self.error)
+            return "finished" if status == "finished" else "stopped"
+        cause = first_cause(self.error)
         log.debug("training failed", exc_info=self.error)
         lines = str(cause).strip().splitlines() or [type(cause).__name__]
-        raise RunFailed(own_words(cause) or f"the trainers failed: {lines[-1]}")
+        words = out_of_memory(cause, self.job.recipe, self.job.micro_batch) or own_words(cause)
+        raise RunFailed(words or f"the trainers failed: {lines[-1]}")
+
+
+def first_cause(error: Exception) -> Exception:
+    """The first trainer's own error, where Ray Train's holds one."""
+    causes: dict[int, Exception] = getattr(error, "worker_failures", {})
+    return next(iter(causes.values()), error)

@@ -92,10 +92,10 @@ def _machine(recipe: Recipe) -> str:
     from mimray.train.resources import Node, cluster_nodes, lay_out
 
     if os.environ.get("RAY_ADDRESS"):
-        with ray_session(recipe.speed.workers):
+        with ray_session(recipe.speed.most_workers):
             nodes = cluster_nodes()
     else:
-        nodes = [Node("here", private_cpus(recipe.speed.workers), torch.cuda.device_count())]
+        nodes = [Node("here", private_cpus(recipe.speed.most_workers), torch.cuda.device_count())]
     layout = lay_out(recipe.speed, nodes)
     kind = "GPU" if layout.use_gpu else f"{layout.cpus_per_worker:g} CPU"
     cpus = sum(n.cpus for n in nodes)

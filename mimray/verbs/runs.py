@@ -1,4 +1,4 @@
-"""`mimray runs ls` and `mimray runs show RUN`, from the runs' own records."""
+"""`mimray runs ls`, `show` and `sync`, from the runs' own records."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import argparse
 import json
 from typing import Any
 
-from pyarrow import fs
-
-from mimray.data.files import absolute, join, resolve
+from mimray.data.files import absolute, join
 from mimray.environment import project_folder
 from mimray.errors import UserError
 from mimray.train.run_folder import RunFolder
+from mimray.train.sync import run_folders, sync
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one line a run, or one run's record."""
+    """Print one line a run, one run's record, or what was delivered to MLflow."""
     storage = absolute(arguments.storage or str(project_folder() / "runs"))
+    names = [arguments.run] if isinstance(arguments.run, str) else arguments.run or []
     if arguments.action == "show":
-        if arguments.run is None:
-            raise UserError("runs show: name a run; `mimray runs ls` has them")
-        record = RunFolder(join(storage, arguments.run)).record()
-        if record is None:
-            raise UserError(f"no run {arguments.run!r} in {storage}; `mimray runs ls` has them")
-        print(json.dumps(record, indent=None if arguments.json else 2))
-        return 0
+        return _show(storage, names, arguments.json)
+    if arguments.action == "sync":
+        return _sync(storage, names, arguments.json)
+    return _list(storage, arguments.json)
+
+
+def _list(storage: str, as_json: bool) -> int:
     records = find_runs(storage)
-    if arguments.json:
+    if as_json:
         print(json.dumps({"storage": storage, "runs": records}))
         return 0
     for record in records:
@@ -41,12 +41,49 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _show(storage: str, names: list[str], as_json: bool) -> int:
+    if len(names) != 1:
+        raise UserError("runs show: name one run; `mimray runs ls` has them")
+    record = _named(storage, names[0]).record()
+    print(json.dumps(record, indent=None if as_json else 2))
+    return 0
+
+
+def _sync(storage: str, names: list[str], as_json: bool) -> int:
+    """The runs of these names, or all of which MLflow lacks something and which nobody trains."""
+    lacking = [_named(storage, name) for name in names] or [
+        run
+        for run in run_folders(storage)
+        if (record := run.record()) is not None and record.get("mlflow_pending", False)
+    ]
+    synced = []
+    for run in lacking:
+        try:
+            done = sync(run)
+        except UserError as error:  # somebody trains it; its own driver delivers
+            if names:
+                raise
+            if not as_json:
+                print(str(error).partition(";")[0])
+            continue
+        synced.append(done._asdict())
+        if not as_json:
+            print(f"{done.name:<32}{done.status:<10}{done.rows:>8} rows delivered")
+    if as_json:
+        print(json.dumps({"storage": storage, "synced": synced}))
+    elif not lacking:
+        print(f"MLflow lacks nothing of the runs in {storage}")
+    return 0
+
+
 def find_runs(storage: str) -> list[dict[str, Any]]:
     """The records of all runs under a storage URI, by name."""
-    filesystem, path = resolve(storage)
-    try:
-        folders = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    except OSError as error:
-        raise UserError(f"--storage {storage}: {str(error).splitlines()[0]}") from None
-    found = (RunFolder(join(storage, f.base_name)).record() for f in folders if not f.is_file)
+    found = (run.record() for run in run_folders(storage))
     return sorted((r for r in found if r is not None), key=lambda r: str(r["name"]))
+
+
+def _named(storage: str, name: str) -> RunFolder:
+    run = RunFolder(join(storage, name))
+    if run.record() is None:
+        raise UserError(f"no run {name!r} in {storage}; `mimray runs ls` has them")
+    return run

@@ -137,7 +137,7 @@ def test_a_second_start_of_a_running_run_is_refused(tmp_path):
     process = start(tmp_path)
     try:
         deadline = time.monotonic() + 60
-        while not (tmp_path / "runs/run/.lock").exists() and time.monotonic() < deadline:
+        while not (tmp_path / "runs/run/fence/00000001.token").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         second = pretrain(tmp_path, *SETTINGS, timeout=60)
         assert second.status == 2

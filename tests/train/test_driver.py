@@ -56,13 +56,6 @@ class TestRunFolder:
         run.append_rows([{"step": 1, "train/loss": float("nan"), "x": [float("inf")]}])
         assert run.rows() == [{"step": 1, "train/loss": None, "x": [None]}]
 
-    def test_a_second_lock_is_refused_until_the_first_is_let_go(self, run):
-        first = run.lock()
-        with pytest.raises(UserError, match="is being trained by process"):
-            run.lock()
-        first.close()
-        run.lock().close()
-
     def test_looking_leaves_nothing_and_somebody_elses_folder_is_refused(self, tmp_path):
         RunFolder(str(tmp_path / "a" / "b")).check_free()
         assert list(tmp_path.iterdir()) == []
@@ -366,7 +359,7 @@ class TestSweep:
 
 
 def test_a_diverged_run_can_be_printed(capsys):
-    from mimray.train.launch import final_metrics
+    from mimray.train.record import final_metrics
     from mimray.verbs.pretrain import _print_table, summary
 
     rows = [{"attempt": 0, "val/loss": None, "speed/seconds": 1.0, "speed/images_per_s": 3.0}]
@@ -385,3 +378,14 @@ def test_other_training_pictures_drop_the_recipes_validation_pictures():
     assert load_recipe("demo").data.val == "builtin:photos/val"
     assert load_recipe("demo", ["data.train=/photos"]).data.val is None
     assert load_recipe("demo", ["data.train=/photos", "data.val=/val"]).data.val == "/val"
+
+
+@pytest.mark.parametrize(("warmup", "says"), [("13it", True), ("12it", False), ("0ep", False)])
+def test_a_warmup_that_is_longer_than_the_run_is_said(warmup, says):
+    from mimray.train.driver import Driver
+    from mimray.train.prepare import open_data
+
+    recipe = load_recipe("demo", ["schedule.length=12it", f"schedule.warmup={warmup}"])
+    out = io.StringIO()
+    Driver(open_data(recipe), Console(out), None)._say_what_it_is(0)
+    assert ("schedule.warmup=13it is longer than the run (12 steps)" in out.getvalue()) == says

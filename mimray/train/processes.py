@@ -1,0 +1,31 @@
+"""Processes of a host, told apart by more than their number, which the kernel gives again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+
+def start_time(pid: int) -> int | None:
+    """When a process of this host began, in ticks since the kernel did; None if it is gone, or ended
+    and not yet waited for. Where the kernel does not tell (not Linux), 0 for any that lives."""
+    if not Path("/proc/self/stat").exists():
+        try:
+            os.kill(pid, 0)
+        except OSError:
+            return None
+        return 0
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state in "ZX" else int(fields[18])
+
+
+def end(pid: int, began: int) -> None:
+    """SIGKILL for a process of this host, if it is still the one that began then."""
+    if start_time(pid) == began:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

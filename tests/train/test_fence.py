@@ -1,0 +1,205 @@
+"""One writer a run: who may claim it, when, and what the loser may still write."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from pyarrow import fs
+
+from mimray.errors import TakenOver, UserError
+from mimray.train import checkpoint, fence
+from mimray.train.fence import Fence, newest_token
+from mimray.train.run_folder import RunFolder
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
+def claimed(folder) -> RunFolder:
+    run = RunFolder(str(folder))
+    Fence(run).claim()
+    return run
+
+
+class Store(fs.SubTreeFileSystem):
+    """A local folder that is not seen as one: no exclusive creation, as on an object store."""
+
+
+def on_store(folder) -> RunFolder:
+    run = RunFolder(str(folder))
+    run.filesystem, run.path = Store(str(folder), fs.LocalFileSystem()), "run"
+    return run
+
+
+def foreign(folder, number=1, **sign):
+    """A holder on a host that this one cannot look into."""
+    place = folder / "fence"
+    place.mkdir(exist_ok=True)
+    about = {"pid": 1, "host": "elsewhere", "system": "another", "began": 5}
+    (place / f"{number:08d}.token").write_text(json.dumps(about))
+    (place / f"{number:08d}.sign").write_text(json.dumps(sign or {"count": 3}))
+
+
+def test_a_living_holder_on_this_host_is_left_alone_at_once(folder):
+    claimed(folder)
+    began = time.monotonic()
+    with pytest.raises(UserError, match=f"being trained by process {os.getpid()} on"):
+        Fence(RunFolder(str(folder))).claim()
+    assert time.monotonic() - began < 1
+
+
+def test_a_stopped_process_still_holds(folder):
+    code = (
+        "from mimray.train.fence import Fence; from mimray.train.run_folder import RunFolder\n"
+        f"Fence(RunFolder({str(folder)!r})).claim(); print('held', flush=True)\n"
+        "import time; time.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout.readline() == "held\n"
+        os.kill(child.pid, 19)
+        with pytest.raises(UserError, match=f"process {child.pid} "):
+            Fence(RunFolder(str(folder))).claim()
+    finally:
+        child.kill()
+        child.wait()
+    claimed(folder)  # a stale hold after kill -9: taken over at once
+
+
+def test_a_number_that_the_kernel_gave_again_does_not_hold(folder):
+    run = claimed(folder)
+    token = folder / "fence" / f"{run.token}.token"
+    about = json.loads(token.read_text())
+    token.write_text(
+        json.dumps(about | {"began": about["began"] - 1})
+    )  # as after a reboot of the pid
+    assert claimed(folder).token == "00000002"
+
+
+def test_a_released_run_is_free_at_once(folder):
+    run = RunFolder(str(folder))
+    holder = Fence(run)
+    holder.claim()
+    holder.release()
+    assert claimed(folder).token == "00000002"
+
+
+def test_a_silent_holder_elsewhere_is_taken_over_and_a_sounding_one_not(folder, monkeypatch):
+    monkeypatch.setattr(fence, "_PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(fence, "_SIGN_SECONDS", 0.5)
+    foreign(folder)
+    count, over = iter(range(10, 99)), threading.Event()
+
+    def sound():
+        while not over.wait(0.2):
+            (folder / "fence/00000001.sign").write_text(json.dumps({"count": next(count)}))
+
+    thread = threading.Thread(target=sound)
+    thread.start()
+    with pytest.raises(UserError, match="on elsewhere"):
+        Fence(RunFolder(str(folder))).claim()
+    over.set()
+    thread.join()
+    began = time.monotonic()
+    assert claimed(folder).token == "00000002"
+    assert 0.9 < time.monotonic() - began < 3.0
+
+
+@pytest.mark.parametrize("shift", [-86400, 86400])
+def test_clocks_do_not_matter(folder, monkeypatch, shift):
+    """Files dated a day off, and a clock that steps: a living holder holds, a dead one does not."""
+    run = claimed(folder)
+    for file in (folder / "fence").iterdir():
+        os.utime(file, (time.time() + shift,) * 2)
+    monkeypatch.setattr(time, "time", lambda: 1e9 + shift)
+    with pytest.raises(UserError, match="being trained"):
+        Fence(RunFolder(str(folder))).claim()
+    run.write("recipe.yaml", b"")
+
+
+def test_who_was_taken_over_from_writes_nothing_more(folder):
+    old = claimed(folder)
+    old.write_record({"recipe_digest": "old", "status": "running"})
+    foreign(folder, 2)
+    for write in (
+        lambda: old.write_record({"recipe_digest": "late"}),
+        lambda: old.append_rows([{"step": 1}]),
+        lambda: old.keep_rows_until(0),
+        lambda: checkpoint.write(old, 7, {}, {"step": 7}),
+    ):
+        with pytest.raises(TakenOver, match="taken this run over"):
+            write()
+    assert json.loads((folder / "run.json").read_text())["recipe_digest"] == "old"
+    assert not (folder / "metrics.jsonl").exists()
+    assert checkpoint.newest(old) is None
+
+
+def _race(folder, barrier, results):
+    run = RunFolder(str(folder))
+    barrier.wait()
+    try:
+        Fence(run).claim()
+        results.put(run.token)
+    except UserError:
+        results.put(None)
+    barrier.wait()  # holders live until all have tried
+
+
+def race(folder, count=6):
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(count), context.Queue()
+    racers = [context.Process(target=_race, args=(folder, barrier, results)) for _ in range(count)]
+    for racer in racers:
+        racer.start()
+    found = [results.get(timeout=60) for _ in racers]
+    for racer in racers:
+        racer.join(30)
+    return [token for token in found if token]
+
+
+def test_of_many_that_start_at_once_one_holds(folder):
+    assert race(folder) == ["00000001"]
+
+
+def test_on_a_store_at_most_one_of_two_holds(folder, monkeypatch):
+    monkeypatch.setattr(fence, "_SETTLE_SECONDS", 0.5)
+    (folder / "run").mkdir()
+    held, barrier = [], threading.Barrier(4)
+
+    def start():
+        run = on_store(folder)
+        barrier.wait()
+        try:
+            Fence(run).claim()
+            held.append(run.token)
+        except UserError:
+            pass
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(held) == 1
+    run = on_store(folder)
+    assert newest_token(run.filesystem, "run/fence") == held[0]
+    with pytest.raises(UserError, match="being trained"):
+        Fence(run).claim()
+
+
+def test_a_run_that_never_began_leaves_nothing(folder):
+    holder = Fence(RunFolder(str(folder)))
+    holder.claim()
+    holder.withdraw()
+    holder.release()
+    assert list(folder.iterdir()) == []
