@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from mimray.weights import bias_windows
 from mimray.weights.formats import Weights
 from mimray.weights.remap import Size, resize_embedding, resize_table
 from mimray.weights.report import shorten
@@ -69,6 +71,7 @@ def _fit_encoder(result: Fit, given: Weights, wanted: Weights, encoder: nn.Modul
     shared = given.pop(_SHARED) if own_tables and _SHARED in given else None
     if shared is not None:
         given |= dict.fromkeys(own_tables, shared)
+    _fit_bias_windows(result, given, wanted)
     _note_absent(result, given, wanted)
     for name in (name for name in wanted if name in given):
         source, target = given[name], wanted[name]
@@ -87,6 +90,22 @@ def _fit_encoder(result: Fit, given: Weights, wanted: Weights, encoder: nn.Modul
             how.append("from the table that all blocks share")
         if how:
             result.resized[name] = ", ".join(how)
+
+
+def _fit_bias_windows(result: Fit, given: Weights, wanted: Weights) -> None:
+    """SwinV2's are the model's own: the file's are compared with them, and fill nothing else."""
+    found, own = given.pop(bias_windows.NAME, None), wanted.pop(bias_windows.NAME, None)
+    if own is None:
+        return
+    if found is None or found.shape != own.shape:
+        found = torch.zeros_like(own)
+    found, own = found.cpu(), own.cpu()
+    if problem := bias_windows.clash(found, own):
+        result.clashes.append(problem)
+    elif found.equal(own):
+        result.ready[bias_windows.NAME] = found
+    else:
+        result.missing[bias_windows.NAME] = bias_windows.doubt(own)
 
 
 def _note_absent(result: Fit, given: Weights, wanted: Weights) -> None:

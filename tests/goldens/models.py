@@ -11,18 +11,22 @@ from mimray.mim.encoders.vit import ViTEncoder
 from mimray.mim.targets import build_target
 from mimray.recipe import TargetSettings
 
+# Official classifiers have neither; their SwinV2 has coordinates instead of the windows.
+OWN_NAMES = ("encoder.mask_token", "encoder.bias_windows")
+
 
 def build_encoder(config, image_size=None, window=None, **options):
     """An encoder of a golden's `config`, for its own picture and window or others."""
     family = {"swin": SwinEncoder, "swinv2": SwinV2Encoder, "vit": ViTEncoder}[config["type"]]
     depth = {"depths": config["depths"]} if "depths" in config else {"depth": config["depth"]}
+    windows = {} if config["type"] == "vit" else {"window": window or config["window"]}
     return family(
         image_size=image_size or config["img"],
-        window=window or config.get("window"),
         drop_path=0.0,
         embed=config["embed"],
         heads=config["heads"],
         patch=config["patch"],
+        **windows,
         **depth,
         **options,
     )
@@ -62,9 +66,9 @@ def classifier(config, finetuning):
 
 def official_names(model):
     """Official names of a model's parameters, by mimray's."""
-    state = {n: t for n, t in model.state_dict().items() if n != "encoder.mask_token"}
+    state = {n: t for n, t in model.state_dict().items() if n not in OWN_NAMES}
     names = dict(zip(state, weights.FORMATS["official"].write(state), strict=True))
-    return {"encoder.mask_token": "encoder.mask_token"} | names
+    return {name: name for name in OWN_NAMES} | names
 
 
 def official_gradients(model):

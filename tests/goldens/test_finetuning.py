@@ -8,7 +8,7 @@ import torch
 
 from mimray import weights
 from tests.goldens.golden import Golden, stems
-from tests.goldens.models import classifier, official_names, official_weights
+from tests.goldens.models import OWN_NAMES, classifier, official_names, official_weights
 
 pytestmark = pytest.mark.unit
 
@@ -61,7 +61,7 @@ def test_the_report_names_what_the_official_loader_does(golden, pretrained, mode
     keys, names = golden.info["keys"][name], official_names(model)
     assert sorted(keys["checkpoint_keys"]) == sorted(official_weights(pretrained))
     filled = {names[n] for n in (*report.matched, *report.resized)}
-    assert filled - {"encoder.mask_token"} == set(keys["loaded"])  # their classifiers have no token
+    assert filled - {*OWN_NAMES} == set(keys["loaded"])
     resized = {names[n] for n in report.resized}
     assert resized == set(keys["resized_tables"]) | set(keys["added_by_remap"])
     assert {names[n] for n in report.missing} == set(keys["fresh_parameters"])

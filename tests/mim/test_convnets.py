@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mimray.mim.drop_path import HashedDropPath, use_hashed_drop_path
 from mimray.mim.encoders import ENCODERS, build_encoder
+from mimray.mim.encoders.convnet import ConvEncoder
 from mimray.mim.encoders.convnext import ConvNeXtEncoder
 from mimray.mim.encoders.replknet import LargeKernel, RepLKNetEncoder
 from mimray.mim.encoders.resnet import ResNetEncoder
@@ -115,7 +116,7 @@ def test_both_blocks_of_a_replknet_pair_drop_at_one_rate():
 def test_features_are_those_of_timm_s_resnet():
     torch.manual_seed(0)
     theirs = ResNet(Bottleneck, (1, 1, 1, 1), num_classes=0).eval()
-    ours = ResNetEncoder(64, None, 0.0, embed=64, depths=(1, 1, 1, 1)).eval()
+    ours = ResNetEncoder(0.0, embed=64, depths=(1, 1, 1, 1)).eval()
     shake(theirs)
     missing, unexpected = ours.load_state_dict(theirs.state_dict(), strict=False)
     assert missing == ["mask_token"] and not unexpected
@@ -128,7 +129,7 @@ def test_features_are_those_of_timm_s_convnext():
     torch.manual_seed(0)
     sizes = {"depths": (1, 1, 2, 1), "dims": (8, 16, 32, 64)}
     theirs = ConvNeXt(num_classes=0, **sizes).eval()
-    ours = ConvNeXtEncoder(64, None, 0.0, embed=8, depths=(1, 1, 2, 1)).eval()
+    ours = ConvNeXtEncoder(0.0, embed=8, depths=(1, 1, 2, 1)).eval()
     shake(theirs)
     weights = {k.replace("head.norm", "norm_pre"): v for k, v in theirs.state_dict().items()}
     missing, unexpected = ours.load_state_dict(weights, strict=False)
@@ -165,10 +166,19 @@ def test_replknet_computes_as_much_as_published(image_size, billions):
     assert counter.get_total_flops() / 2e9 == pytest.approx(billions, abs=0.1)
 
 
+def test_a_convnet_without_its_parts_is_none():
+    class WithoutStages(ConvEncoder):
+        def run_stem(self, images):
+            return images
+
+    with pytest.raises(TypeError, match="abstract method run_stages"):
+        WithoutStages()
+
+
 @pytest.mark.parametrize("reparam", [True, False])
 def test_merging_changes_no_feature(reparam):
     torch.manual_seed(0)
-    encoder = RepLKNetEncoder(64, None, 0.0, 8, (1, 2), (13, 5), reparam).eval()
+    encoder = RepLKNetEncoder(0.0, 8, (1, 2), (13, 5), reparam).eval()
     shake(encoder)
     images, hidden = batch()
     with torch.no_grad():

@@ -8,6 +8,7 @@ from mimray.mim.build import assemble
 from mimray.mim.encoders.swin import SwinEncoder
 from mimray.mim.normalisation import normalise
 from mimray.mim.targets import TARGETS, build_target
+from mimray.mim.targets.regression import Regression
 from mimray.recipe import CLASSIFIED, TargetSettings
 from tests.mim.target_files import settings_of
 
@@ -118,6 +119,11 @@ class TestEveryTarget:
 def test_to_images_inverts_the_target(build, images, kind):
     target = build(kind)
     torch.testing.assert_close(target.to_images(target(images), images), images, atol=1e-5, rtol=0)
+
+
+def test_a_target_without_its_parts_is_none():
+    with pytest.raises(TypeError, match="abstract methods forward, to_images"):
+        Regression(TargetSettings())
 
 
 def test_an_unknown_target_is_refused_with_the_nearest():

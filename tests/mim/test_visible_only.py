@@ -27,12 +27,12 @@ VIT = {"embed": 24, "depth": 4, "heads": 2, "patch": 8}
 POSITIONS = ["shared", "per_block", "absolute"]
 
 
-def pair(dense, visible, size, window, hidden, drop_path=0.0, **sizes):
+def pair(dense, visible, size, hidden, drop_path=0.0, **sizes):
     """A dense encoder with weights far from their start, and its variant with the same weights."""
     torch.manual_seed(0)
     count = None if hidden is None else int((~hidden[0]).sum())
-    left = dense(size, window, drop_path, **sizes)
-    right = visible(size, window, drop_path, visible=count, **sizes)
+    left = dense(size, drop_path=drop_path, **sizes)
+    right = visible(size, drop_path=drop_path, visible=count, **sizes)
     for name, parameter in left.named_parameters():
         if "logit_scale" not in name:
             torch.nn.init.normal_(parameter, std=0.2)
@@ -125,7 +125,7 @@ def test_swin_is_the_dense_one_with_hidden_tokens_shut_out(
 ):
     monkeypatch.setattr(visible_swin, "lay_out", layout)
     hidden = draw("random", 96, unit, 4, ratio, torch.arange(3))
-    left, right = pair(*SWINS[family], 96, window, hidden, **THREE)
+    left, right = pair(*SWINS[family], 96, hidden, window=window, **THREE)
     images = pictures(hidden, 4)
     reference = swin_with_keys_shut(left, images, hidden)
     assert_same(left, right, reference, right(images, hidden), hidden)
@@ -139,7 +139,7 @@ def test_swin_at_the_papers_size_and_windows(family, window, mask):
         hidden = block_mask(192, 32, 4)
     else:
         hidden = draw("random", 192, int(mask.split()[1]), 4, 0.6, torch.arange(2))
-    left, right = pair(*SWINS[family], 192, window, hidden, **FOUR)
+    left, right = pair(*SWINS[family], 192, hidden, window=window, **FOUR)
     images = pictures(hidden, 4)
     reference = swin_with_keys_shut(left, images, hidden)
     assert_same(left, right, reference, right(images, hidden), hidden)
@@ -148,7 +148,7 @@ def test_swin_at_the_papers_size_and_windows(family, window, mask):
 @pytest.mark.parametrize("family", SWINS)
 def test_swin_on_a_rectangle(family):
     hidden = draw("random", (64, 96), 16, 4, 0.5, torch.arange(2))
-    left, right = pair(*SWINS[family], (64, 96), 2, hidden, **THREE)
+    left, right = pair(*SWINS[family], (64, 96), hidden, window=2, **THREE)
     images = pictures(hidden, 4)
     reference = swin_with_keys_shut(left, images, hidden)
     assert_same(left, right, reference, right(images, hidden), hidden)
@@ -160,7 +160,7 @@ def test_vit_is_the_dense_one_with_hidden_tokens_shut_out(position, unit, ratio)
     hidden = draw("random", 96, unit, 8, ratio, torch.arange(3))
     scale = None if position == "absolute" else 0.1
     sizes = VIT | {"position": position, "layer_scale": scale}
-    left, right = pair(ViTEncoder, VisibleViTEncoder, 96, None, hidden, **sizes)
+    left, right = pair(ViTEncoder, VisibleViTEncoder, 96, hidden, **sizes)
     images = pictures(hidden, 8)
     reference = vit_with_keys_shut(left, images, hidden)
     assert_same(left, right, reference, right(images, hidden), hidden)
@@ -325,7 +325,7 @@ def test_a_model_of_it_learns_with_every_parameter(name, bf16):
 @pytest.mark.parametrize("family", SWINS)
 def test_drop_path_draws_as_in_the_dense_encoder(family, seed):
     hidden = draw("random", 96, 32, 4, 0.5, torch.tensor([seed]))
-    left, right = pair(*SWINS[family], 96, 6, hidden, drop_path=0.6, **THREE)
+    left, right = pair(*SWINS[family], 96, hidden, drop_path=0.6, window=6, **THREE)
     for encoder in (left, right):
         use_hashed_drop_path(encoder).current = torch.tensor([seed])
     images = pictures(hidden, 4)

@@ -130,6 +130,17 @@ def test_a_fine_tuned_vit_is_tried_on_a_fine_tuned_encoder(weights, tmp_path):
     assert ", 0 resized, 0 dropped, 0 missing" in said
 
 
+def test_windows_of_swinv2_that_differ_or_are_not_told(weights, refused, tmp_path):
+    make_run(tmp_path, "model.encoder=swinv2_nano")
+    words = ("--encoder", "swinv2_nano", "--image-size", "96")
+    assert ", 0 resized, 2 dropped, 0 missing" in weights("inspect", tmp_path, *words)
+    line = refused("inspect", tmp_path, *words, "--window", "3")
+    assert "is (6, 6, 6) in the file and (3, 3, 3) in the model" in line
+    weights("convert", tmp_path, "--to", "timm", "--out", tmp_path / "timm.safetensors")
+    said = weights("inspect", tmp_path / "timm.safetensors", *words, "--window", "3")
+    assert "right if its position bias was learned at windows (3, 3, 3)" in said
+
+
 def test_damage_is_named(weights, tmp_path):
     state = zeros("vit_nano", 96)
     state["encoder.norm.bias"][3] = torch.nan

@@ -23,7 +23,7 @@ def swinv2(size=32, window=2, embed=8, depths=(1, 2), heads=(1, 2), **options):
 
 
 def vit(size=32, embed=8, depth=2, heads=2, patch=8, **options):
-    return ViTEncoder(size, None, 0.0, embed, depth, heads, patch, **options)
+    return ViTEncoder(size, 0.0, embed, depth, heads, patch, **options)
 
 
 ENCODERS = {"swin": swin, "swinv2": swinv2, "vit": vit}

@@ -56,7 +56,7 @@ MODELS = {
         vit,
     ),
 }
-GRID = {"vit": 4, "beit": 4, "swin": 8, "swinv2": 8}
+WINDOWS = "encoder.bias_windows"  # SwinV2's, of which their files say nothing
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_their_features_come_out_of_the_encoder(name, names, images, tmp_path):
     source = theirs.state_dict() if names == "in memory" else saved(theirs, tmp_path)
     report = load(encoder, source)
     assert not report.resized
-    assert set(report.missing) <= {"encoder.mask_token"}
+    assert set(report.missing) <= {"encoder.mask_token", WINDOWS}
     with torch.no_grad():
         if name == "BeitForMaskedImageModeling":
             tokens = theirs.layernorm(theirs.beit(images).last_hidden_state)
@@ -111,7 +111,7 @@ def test_their_mask_token_is_ours(name, images, hidden, tmp_path):
     settings, build = MODELS[name]
     theirs = near_one(getattr(hf, name)(settings()))
     encoder = build().eval()
-    assert not load(encoder, saved(theirs, tmp_path)).missing
+    assert set(load(encoder, saved(theirs, tmp_path)).missing) <= {WINDOWS}
     mask = hidden(encoder.patch)
     with torch.no_grad():
         tokens = theirs.base_model(images, bool_masked_pos=mask.flatten(1)).last_hidden_state
@@ -125,7 +125,7 @@ def test_their_reconstruction_and_loss_come_out_of_the_model(name, images, hidde
     theirs = near_one(getattr(hf, name)(settings()))
     model = pretraining(build()).eval()
     report = load(model, saved(theirs, tmp_path))
-    assert not report.missing
+    assert set(report.missing) <= {WINDOWS}
     mask = hidden(model.patch)
     with torch.no_grad():
         expected = theirs(images, bool_masked_pos=mask.flatten(1))
@@ -194,7 +194,7 @@ def test_a_classifier_there_and_back(build, kind, images, tmp_path):
     assert type(theirs).__name__ == kind
     again = near_one(classifier(build(), classes=3), seed=1)
     report = load(again, tmp_path)
-    assert set(report.missing) <= {"encoder.mask_token"}
+    assert set(report.missing) <= {"encoder.mask_token", WINDOWS}
     with torch.no_grad():
         expected = model(images)
         assert (theirs(images).logits - expected).abs().max() <= 1e-5

@@ -126,7 +126,7 @@ def test_moco_v3_s_base_encoder_is_taken(check, plain):
 
 def test_moco_v3_s_resnet():
     theirs = near_one(ResNet(Bottleneck, (1, 1, 1, 1), num_classes=0))
-    encoder = ResNetEncoder(32, None, 0.0, 64, (1, 1, 1, 1)).eval()
+    encoder = ResNetEncoder(0.0, 64, (1, 1, 1, 1)).eval()
     checkpoint = moco(theirs.state_dict(), {})["state_dict"]
     checkpoint["module.base_encoder.fc.0.weight"] = noise(16, 2048)
     report = load(encoder, checkpoint)

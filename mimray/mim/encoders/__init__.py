@@ -30,7 +30,7 @@ def build_encoder(
     drop_path: float = 0.0,
     *,
     finetune: bool = False,
-    pretrained_windows: tuple[int, ...] | None = None,
+    pretrained_windows: tuple[int | tuple[int, int], ...] | None = None,
     visible: int | None = None,
 ) -> Encoder:
     """Build a freshly initialised encoder.
@@ -47,15 +47,20 @@ def build_encoder(
         raise ValueError(f"encoder {name!r} is not known{nearest(name, list(ENCODERS))}")
     spec = ENCODERS[name]
     check_image_size(name, image_size)
-    sizes: dict[str, Any] = dict(spec.sizes) | (dict(spec.finetune) if finetune else {})
-    if pretrained_windows is not None and spec.family == "swinv2":
-        sizes["pretrained_windows"] = pretrained_windows
+    asked: dict[str, Any] = {
+        "image_size": image_size,
+        "window": window or spec.window,
+        "pretrained_windows": pretrained_windows,
+    }
+    sizes = {name: asked[name] for name in spec.takes} | dict(spec.sizes)
+    if finetune:
+        sizes |= spec.finetune
     build = spec.build
     if visible is not None:
         if spec.visible_only is None:
             raise ValueError(f"{name} cannot skip hidden tokens; Swin, SwinV2 and ViT can")
         build, sizes["visible"] = spec.visible_only, visible
-    return build(image_size, window or spec.window, drop_path, **sizes)
+    return build(drop_path=drop_path, **sizes)
 
 
 def check_image_size(name: str, image_size: ImageSize) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -28,13 +30,13 @@ class ConvEncoder(Encoder):
 
     stem_overlaps = True
 
+    @abstractmethod
     def run_stem(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, width, H/4, W/4)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run_stages(self, x: Tensor) -> list[Tensor]:
         """What the stem gave, or the mask token -> what `feature_maps` returns."""
-        raise NotImplementedError
 
     def tokens(self, images: Tensor) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)

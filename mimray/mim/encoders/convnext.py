@@ -6,7 +6,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor
 
 from mimray.mim.encoders.convnet import ConvEncoder
-from mimray.mim.encoders.protocol import EncoderSpec, ImageSize
+from mimray.mim.encoders.protocol import EncoderSpec
 
 
 class ConvNeXtEncoder(ConvEncoder, ConvNeXt):  # type: ignore[misc]  # forward is Encoder's
@@ -21,13 +21,10 @@ class ConvNeXtEncoder(ConvEncoder, ConvNeXt):  # type: ignore[misc]  # forward i
 
     def __init__(
         self,
-        image_size: ImageSize,
-        window: int | None,
         drop_path: float,
         embed: int,
         depths: tuple[int, int, int, int],
     ) -> None:
-        del image_size, window  # convolutions take any size
         widths = tuple(embed * 2**stage for stage in range(len(depths)))
         super().__init__(
             num_classes=0,

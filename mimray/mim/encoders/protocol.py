@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ ImageSize = int | tuple[int, int]
 """Side of a square picture, or (height, width), pixels."""
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """Tokens in, the features of every stage out. A family subclasses it, then its timm class.
 
     `family`: which of the families below; `patch`: pixels of one token at the input; `strides`,
@@ -38,13 +39,13 @@ class Encoder(nn.Module):
         """Channels of the last stage's output."""
         return self.widths[-1]
 
+    @abstractmethod
     def tokens(self, images: Tensor) -> Tensor:
         """The patch embedding: (B, 3, H, W) -> (B, H/patch, W/patch, width)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def feature_maps(self, tokens: Tensor) -> list[Tensor]:
         """Every stage's features, (B, widths[i], H/strides[i], W/strides[i]); the last is normed."""
-        raise NotImplementedError
 
     def embed(self, images: Tensor, hidden: Tensor | None) -> Tensor:
         """Tokens, the mask token in place of hidden ones (SimMIM, section 3.2)."""
@@ -64,14 +65,16 @@ class Encoder(nn.Module):
 class EncoderSpec:
     """An encoder's builder, and the sizes that a recipe is checked against before anything starts.
 
-    `build(image_size, window, drop_path, **sizes)` makes it; `finetune`: what is built differently
-    once it is fine-tuned; `window`: its own, where it has windows; `visible_only`: the builder of the
-    variant that skips hidden tokens, `build` with the count of visible tokens besides.
+    `build(drop_path=..., **sizes)` makes it, with those of `build_encoder`'s arguments besides that it
+    `takes`; `finetune`: what is built differently once it is fine-tuned; `window`: its own, where it has
+    windows; `visible_only`: the builder of the variant that skips hidden tokens, `build` with the count
+    of visible tokens besides.
     """
 
     family: str
     build: Callable[..., Encoder]
     sizes: Mapping[str, Any]
+    takes: tuple[str, ...] = ()
     window: int | None = None
     finetune: Mapping[str, Any] = field(default_factory=dict)
     visible_only: Callable[..., Encoder] | None = None

@@ -10,7 +10,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from mimray.mim.encoders.convnet import ConvEncoder
-from mimray.mim.encoders.protocol import EncoderSpec, ImageSize
+from mimray.mim.encoders.protocol import EncoderSpec
 
 SMALL_KERNEL = 5
 FFN_RATIO = 4
@@ -125,15 +125,12 @@ class RepLKNetEncoder(ConvEncoder):
 
     def __init__(
         self,
-        image_size: ImageSize,
-        window: int | None,
         drop_path: float,
         embed: int,
         depths: tuple[int, ...],
         kernels: tuple[int, ...],
         reparam: bool,
     ) -> None:
-        del image_size, window  # convolutions take any size
         super().__init__()
         widths = tuple(embed * 2**stage for stage in range(len(depths)))
         last = max(1, sum(depths) - 1)

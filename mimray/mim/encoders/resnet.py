@@ -8,7 +8,7 @@ from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor, nn
 
 from mimray.mim.encoders.convnet import ConvEncoder
-from mimray.mim.encoders.protocol import EncoderSpec, ImageSize
+from mimray.mim.encoders.protocol import EncoderSpec
 
 
 class ResNetEncoder(ConvEncoder, ResNet):  # type: ignore[misc]  # forward is Encoder's
@@ -23,13 +23,10 @@ class ResNetEncoder(ConvEncoder, ResNet):  # type: ignore[misc]  # forward is En
 
     def __init__(
         self,
-        image_size: ImageSize,
-        window: int | None,
         drop_path: float,
         embed: int,
         depths: tuple[int, ...],
     ) -> None:
-        del image_size, window  # convolutions take any size
         channels = tuple(embed * 2**stage for stage in range(len(depths)))
         block: Any = Bottleneck  # timm's hint asks for an instance
         super().__init__(block, depths, num_classes=0, channels=channels, drop_path_rate=drop_path)

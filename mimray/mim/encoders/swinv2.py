@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,51 +10,43 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor
 from torch.nn.functional import linear, normalize
 
-from mimray.mim.encoders.protocol import Encoder, EncoderSpec, ImageSize
-from mimray.mim.encoders.swin import describe, run_stages
+from mimray.mim.encoders.dense_attention import (
+    CosineAttention,
+    bias_table,
+    logit_scale,
+    qkv_bias,
+    use_dense_attention,
+)
+from mimray.mim.encoders.swin_stages import SwinStages, swin_spec
 from mimray.mim.encoders.visible_swin import VisibleStages
 from mimray.mim.encoders.window_attention import Layout, attend
 
 
-class SwinV2Encoder(Encoder, SwinTransformerV2):  # type: ignore[misc]
+class SwinV2Encoder(SwinStages, SwinTransformerV2):  # type: ignore[misc]
     """Satisfies `Encoder`. Source: Swin-Transformer `models/simmim.py`, SwinTransformerV2ForSimMIM.
 
     In pre-training the position bias is scaled by the window's own size; fine-tuning with another
     window names the `pretrained_windows` of each stage (12, 12, 12, 6 for 192 px and window 12).
+
+    `bias_windows`, int64 (stages, 2): rows and columns of the windows that scale it. It computes
+    nothing; a checkpoint carries it, for no weight's shape tells (`mimray.weights.bias_windows`).
     """
 
     family = "swinv2"
+    bias_windows: Tensor
 
     def __init__(
         self,
-        image_size: ImageSize,
-        window: int,
-        drop_path: float,
-        embed: int,
-        depths: tuple[int, ...],
-        heads: tuple[int, ...],
-        patch: int = 4,
-        pretrained_windows: tuple[int, ...] | None = None,
+        *sizes: Any,
+        pretrained_windows: tuple[int | tuple[int, int], ...] | None = None,
+        **more: Any,
     ) -> None:
-        super().__init__(
-            img_size=image_size,
-            patch_size=patch,
-            num_classes=0,
-            global_pool="",
-            embed_dim=embed,
-            depths=depths,
-            num_heads=heads,
-            window_size=window,
-            drop_path_rate=drop_path,
-            pretrained_window_sizes=pretrained_windows or (0,) * len(depths),
-        )
-        describe(self, patch, embed, depths)
-
-    def tokens(self, images: Tensor) -> Tensor:
-        return self.patch_embed(images)
-
-    def feature_maps(self, tokens: Tensor) -> list[Tensor]:
-        return run_stages(self, tokens)
+        """`sizes`, `more`: see `SwinStages`."""
+        if pretrained_windows is not None:
+            more["pretrained_window_sizes"] = pretrained_windows
+        super().__init__(*sizes, **more)
+        use_dense_attention(self.layers, CosineAttention)
+        self.register_buffer("bias_windows", bias_windows(self.layers))
 
 
 class VisibleSwinV2Encoder(VisibleStages, SwinV2Encoder):  # type: ignore[misc]
@@ -67,19 +59,25 @@ class VisibleSwinV2Encoder(VisibleStages, SwinV2Encoder):  # type: ignore[misc]
 
 def attention(attn: Any, tokens: Tensor, layout: Layout) -> Tensor:
     """timm's cosine attention on visible tokens, (B, V, C) -> the same."""
-    bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
-    qkv = linear(tokens, attn.qkv.weight, bias).unflatten(-1, (3, attn.num_heads, -1))
+    qkv = linear(tokens, attn.qkv.weight, qkv_bias(attn)).unflatten(-1, (3, attn.num_heads, -1))
     q, k, v = qkv.unbind(2)
-    scale = attn.logit_scale.clamp(max=math.log(100.0)).exp().flatten(1)  # (heads, 1)
-    offsets = attn.cpb_mlp(attn.relative_coords_table).flatten(0, 2)
-    table = 16.0 * torch.sigmoid(offsets)
-    return attn.proj(attend(normalize(q, dim=-1) * scale, normalize(k, dim=-1), v, table, layout))
+    q = normalize(q, dim=-1) * logit_scale(attn).flatten(1)
+    return attn.proj(attend(q, normalize(k, dim=-1), v, bias_table(attn), layout))
 
 
-def _spec(embed: int, depths: tuple[int, ...], heads: tuple[int, ...], window: int) -> EncoderSpec:
-    sizes = {"embed": embed, "depths": depths, "heads": heads}
-    return EncoderSpec("swinv2", SwinV2Encoder, sizes, window, visible_only=VisibleSwinV2Encoder)
+def bias_windows(stages: Any) -> Tensor:
+    """What `SwinV2Encoder.bias_windows` holds, of timm's stages; 0 for a window of one token, which has
+    no offsets to scale."""
+    windows: list[list[int]] = []
+    for stage in stages:
+        attn = stage.blocks[0].attn
+        given, own = attn.pretrained_window_size, attn.window_size
+        windows.append([side if side > 1 else 0 for side in (given if any(given) else own)])
+    return torch.tensor(windows, device="cpu")  # with values in a model that is built on no device
 
+
+_TAKES = ("image_size", "window", "pretrained_windows")
+_spec = partial(swin_spec, SwinV2Encoder, VisibleSwinV2Encoder, _TAKES)
 
 # The data-scaling study's five (On Data Scaling in MIM, table 1): 49, 87, 195, 655 and 1061 M. Its
 # "g", for giant, is not SwinV2-G, which has 3 billion parameters (Swin Transformer V2, section 4.1).

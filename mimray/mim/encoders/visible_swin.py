@@ -6,17 +6,19 @@ not at all, and merging patches never mixes the two.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mimray.mim.encoders.packing import Places, embed_visible, to_map, visible_places
-from mimray.mim.encoders.protocol import Encoder, ImageSize
+from mimray.mim.encoders.protocol import ImageSize
+from mimray.mim.encoders.swin_stages import SwinStages
 from mimray.mim.encoders.window_attention import Layout, lay_out
 
 
-class VisibleStages(Encoder):
+class VisibleStages(SwinStages):
     """Goes before a dense Swin of either version in the bases of its visible-only variant.
 
     `visible`: tokens of a picture that are, or None to count them in every batch. Parameters have the
@@ -24,10 +26,6 @@ class VisibleStages(Encoder):
     hidden places of the last map, after the encoder. Earlier maps are 0 there. With nothing hidden it
     is the dense encoder. Raises ValueError where windows do not divide a stage's grid.
     """
-
-    layers: Any
-    patch_embed: Any
-    norm: Any
 
     def __init__(
         self,
@@ -43,9 +41,9 @@ class VisibleStages(Encoder):
         self.mask_token = nn.Parameter(torch.empty(1, 1, 1, self.channels))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
+    @abstractmethod
     def run_block(self, block: Any, tokens: Tensor, layout: Layout) -> Tensor:
         """One of timm's blocks on visible tokens, (B, V, C) -> the same."""
-        raise NotImplementedError
 
     def forward(self, images: Tensor, hidden: Tensor | None = None) -> list[Tensor]:
         if hidden is None:

@@ -30,7 +30,6 @@ class ViTEncoder(Encoder, Beit):  # type: ignore[misc]
     def __init__(
         self,
         image_size: ImageSize,
-        window: int | None,
         drop_path: float,
         embed: int,
         depth: int,
@@ -40,7 +39,6 @@ class ViTEncoder(Encoder, Beit):  # type: ignore[misc]
         layer_scale: float | None = 0.1,
         final_norm: bool = True,
     ) -> None:
-        del window  # global attention
         super().__init__(
             img_size=image_size,
             patch_size=patch,
@@ -104,9 +102,15 @@ def _spec(embed: int, depth: int, heads: int, patch: int, standard: bool = False
     sizes: dict[str, Any] = {"embed": embed, "depth": depth, "heads": heads, "patch": patch}
     if standard:
         sizes |= {"position": "absolute", "layer_scale": None}
-        return EncoderSpec("vit", ViTEncoder, sizes, visible_only=VisibleViTEncoder)
-    finetune = {"position": "per_block", "final_norm": False}
-    return EncoderSpec("vit", ViTEncoder, sizes, finetune=finetune, visible_only=VisibleViTEncoder)
+    finetune = {} if standard else {"position": "per_block", "final_norm": False}
+    return EncoderSpec(
+        "vit",
+        ViTEncoder,
+        sizes,
+        takes=("image_size",),
+        finetune=finetune,
+        visible_only=VisibleViTEncoder,
+    )
 
 
 SPECS = {

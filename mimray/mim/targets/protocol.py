@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 
-class Target(nn.Module):
+class Target(nn.Module, ABC):
     """From normalised images to what is predicted, on a grid of `pixel` pixels a position.
 
     `outputs`: channels of the head's prediction; `values`: numbers at one position whose errors are
@@ -21,20 +22,20 @@ class Target(nn.Module):
     values: int = 3
     fills: ClassVar[bool] = True
 
+    @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) -> target, its last dimensions (H/pixel, W/pixel)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def error(self, prediction: Tensor, target: Tensor) -> Tensor:
         """(B, outputs, h, w) against the target -> (B, h, w), summed over a position's values."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_images(self, prediction: Tensor, images: Tensor) -> Tensor | None:
         """A prediction as normalised images (B, 3, H, W), or None where it is no picture.
 
         Statistics that the target took away come from `images`.
         """
-        raise NotImplementedError
 
     def region(self, hidden: Tensor, patch: int) -> Tensor:
         """From the patch grid to the target's: bool (B, H/patch, W/patch) -> (B, H/pixel, W/pixel).

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from torch import Tensor
 
 from mimray.weights.formats.plain_vit import refuse_foreign, to_mimray
-from mimray.weights.formats.protocol import Translated, Weights, is_rebuilt
+from mimray.weights.formats.protocol import Translated, Weights, is_rebuilt, why_no_place
 
 MARK = "blocks.0.attn.q_bias"
 
@@ -49,14 +49,8 @@ class Beit:
 
 def read_beit(weights: Mapping[str, Tensor]) -> Translated:
     """From BEiT's names, without a prefix, to mimray's. Raises ValueError for another kind of ViT."""
-    dropped = {name: why for name in weights if (why := _no_place(name))}
+    dropped = {name: why for name in weights if (why := why_no_place(name, _PRETRAINING))}
     kept = {name: tensor for name, tensor in weights.items() if name not in dropped}
     refuse_foreign([name for name in kept if not _KNOWN.fullmatch(name)])
     translated, unused = to_mimray(kept)
     return Translated(translated, dropped | unused)
-
-
-def _no_place(name: str) -> str | None:
-    if is_rebuilt(name):
-        return "rebuilt by the model"
-    return next((why for start, why in _PRETRAINING.items() if name.startswith(start)), None)

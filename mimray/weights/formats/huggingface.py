@@ -12,9 +12,10 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
+from mimray.weights import bias_windows
 from mimray.weights.formats.huggingface_config import family, left_out, model_class
 from mimray.weights.formats.plain_vit import CLASS_HEAD
-from mimray.weights.formats.protocol import Translated, Weights, is_rebuilt, reshape_token
+from mimray.weights.formats.protocol import Translated, Weights, reshape_token, why_no_place
 from mimray.weights.formats.qkv import cut_three, join_three
 
 _EMBEDDING = "embeddings.patch_embeddings.projection.weight"
@@ -89,7 +90,7 @@ class HuggingFace:
             ours = _to_mimray(bare)
             if ours and ours not in translated:  # BEiT may norm its last tokens twice
                 translated[ours] = tensor
-            elif why := _no_place(bare):
+            elif why := why_no_place(bare, _NO_PLACE):
                 dropped[name] = why
             else:
                 foreign.append(name)
@@ -104,6 +105,7 @@ class HuggingFace:
             translated = {n: t for n, t in translated.items() if n not in unused}
             dropped |= dict.fromkeys(unused, CLASS_HEAD)
         joined, cancelled = join_three(translated, keys_have_bias=is_swin)
+        joined |= bias_windows.from_coordinates(weights)
         return Translated(reshape_token(joined, 4), dropped | cancelled)
 
     def write(self, weights: Mapping[str, Tensor]) -> Weights:
@@ -153,9 +155,3 @@ def _swap(name: str, table: Mapping[str, str]) -> str | None:
 
 def _inverse(table: Mapping[str, str]) -> dict[str, str]:
     return {theirs: ours for ours, theirs in table.items()}
-
-
-def _no_place(name: str) -> str | None:
-    if is_rebuilt(name):
-        return "rebuilt by the model"
-    return next((why for start, why in _NO_PLACE.items() if name.startswith(start)), None)

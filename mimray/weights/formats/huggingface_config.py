@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from mimray.mim.encoders import ENCODERS
+from mimray.weights import bias_windows
 from mimray.weights.architecture import Architecture, describe
 
 _CLASSES = {"swin": "Swin", "swinv2": "Swinv2", "vit": "ViT", "beit": "Beit"}
@@ -58,9 +59,10 @@ def model_class(weights: Mapping[str, Tensor]) -> str:
 def left_out(weights: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Beginnings of mimray's names that the class has no place for."""
     model, is_beit = model_class(weights), family(weights) == "beit"
+    unused = ["target.", bias_windows.NAME]
     if model.endswith("ForMaskedImageModeling"):
-        return ("target.", "classifier.", "fc_norm.")
-    unused = ["head.", "target."]
+        return (*unused, "classifier.", "fc_norm.")
+    unused.append("head.")
     if not is_beit:  # of the others only the class above has a mask token, and none a norm there
         unused += ["encoder.mask_token", "fc_norm."]
     if not model.endswith("ForImageClassification"):
@@ -98,7 +100,9 @@ def config(
             "window_size": _window(sizes, window),
         }
         return shared | (
-            {"pretrained_window_sizes": [0] * len(sizes.depths)} if kind == "swinv2" else {}
+            {"pretrained_window_sizes": _learned_at(weights, len(sizes.depths))}
+            if kind == "swinv2"
+            else {}
         )
     shared |= {
         "hidden_size": sizes.embed,
@@ -167,6 +171,13 @@ def _window(sizes: Architecture, window: int | None) -> int:
     if window is None:
         raise ValueError("SwinV2's weights do not tell its window; name it (--window)")
     return window
+
+
+def _learned_at(weights: Mapping[str, Tensor], stages: int) -> list[int]:
+    """The windows that SwinV2's position bias is scaled by, whatever window it is used at; 0, which is
+    that window, where the weights do not tell."""
+    known = weights.get(bias_windows.NAME)
+    return [0] * stages if known is None else known[:, 0].tolist()
 
 
 def _heads(sizes: Architecture, encoder: str | None) -> int:

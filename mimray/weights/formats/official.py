@@ -11,7 +11,14 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
-from mimray.weights.formats.protocol import Translated, Weights, is_rebuilt, reshape_token
+from mimray.weights import bias_windows
+from mimray.weights.formats.protocol import (
+    REBUILT,
+    Translated,
+    Weights,
+    is_rebuilt,
+    reshape_token,
+)
 
 DOWNSAMPLE = "layers.0.downsample.reduction.weight"
 """Patches are merged at the end of a stage; in timm, and so in mimray, at the start of the next."""
@@ -36,6 +43,7 @@ class Official:
         kept = {name: tensor for name, tensor in weights.items() if not is_rebuilt(name)}
         dropped = {n: _why_rebuilt(n, t) for n, t in weights.items() if n not in kept}
         translated = {_to_mimray(name, parts): tensor for name, tensor in kept.items()}
+        translated |= bias_windows.from_coordinates(weights)
         return Translated(reshape_token(translated, 4), dropped)
 
     def write(self, weights: Mapping[str, Tensor]) -> Weights:
@@ -47,7 +55,8 @@ class Official:
                 "weights are of none of them; take another format"
             )
         parts = _CLASSIFIER if "classifier.weight" in weights else _PRETRAINING
-        written = {_to_official(n, parts): t for n, t in reshape_token(weights, 3).items()}
+        kept = {n: t for n, t in reshape_token(weights, 3).items() if n != bias_windows.NAME}
+        written = {_to_official(n, parts): t for n, t in kept.items()}
         if parts is _CLASSIFIER:
             written.pop("mask_token", None)  # their classifiers have none
         return written
@@ -75,5 +84,5 @@ def _shift_downsample(name: str, by: int) -> str:
 def _why_rebuilt(name: str, tensor: Tensor) -> str:
     """SwinV2's coordinates tell which window the position bias was learned at."""
     if name.endswith("relative_coords_table"):
-        return f"rebuilt by the model; here of window {(tensor.shape[1] + 1) // 2}"
-    return "rebuilt by the model"
+        return f"{REBUILT}; here of window {(tensor.shape[1] + 1) // 2}"
+    return REBUILT

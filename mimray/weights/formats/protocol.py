@@ -9,6 +9,9 @@ from torch import Tensor
 
 Weights = dict[str, Tensor]
 
+REBUILT = "rebuilt by the model"
+"""Why a name for which `is_rebuilt` holds is dropped."""
+
 
 class Translated(NamedTuple):
     """`weights` under mimray's names: `encoder.*` as the encoder's own state names them, `head.*` of
@@ -40,6 +43,13 @@ class Format(Protocol):
 def is_rebuilt(name: str) -> bool:
     """Whether a model computes this from its sizes: indices, coordinates and masks of its windows."""
     return name.endswith(("relative_position_index", "relative_coords_table", "attn_mask"))
+
+
+def why_no_place(name: str, beginnings: Mapping[str, str]) -> str | None:
+    """Why mimray has no place for a name: rebuilt, or the reason of its beginning; None otherwise."""
+    if is_rebuilt(name):
+        return REBUILT
+    return next((why for start, why in beginnings.items() if name.startswith(start)), None)
 
 
 def reshape_token(weights: Mapping[str, Tensor], rank: int) -> Weights:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Collection, Mapping
 
 from torch import Tensor
 
+from mimray.weights import bias_windows
 from mimray.weights.formats import beit, plain_vit
 from mimray.weights.formats.official import DOWNSAMPLE
-from mimray.weights.formats.protocol import Translated, Weights, is_rebuilt
+from mimray.weights.formats.protocol import REBUILT, Translated, Weights, is_rebuilt
 
 # Where timm keeps what mimray calls `classifier.`, by a name that only this family has.
 _HIERARCHIES = {
@@ -28,6 +29,7 @@ _VITS: dict[str, Callable[[Mapping[str, Tensor]], Translated]] = {
     beit.MARK: beit.read_beit,
     plain_vit.MARK: plain_vit.read_plain_vit,
 }
+_ONLY_HERE = ("encoder.mask_token", bias_windows.NAME)
 _GRN = re.compile(r"stages\.\d+\.blocks\.\d+\.mlp\.grn\.")
 
 
@@ -64,24 +66,24 @@ def _read_hierarchy(weights: Mapping[str, Tensor]) -> Translated:
     dropped: dict[str, str] = {}
     for name, tensor in weights.items():
         if is_rebuilt(name):
-            dropped[name] = "rebuilt by the model"
+            dropped[name] = REBUILT
         elif not name.startswith(head):
             translated[f"encoder.{name.replace('head.norm.', 'norm_pre.')}"] = tensor
         elif after_pooling:
             dropped[name] = "a classifier whose norm comes after the pooling; mimray's comes before"
         else:
             translated[f"classifier.{name.removeprefix(head)}"] = tensor
-    return Translated(translated, dropped)
+    return Translated(translated | bias_windows.from_coordinates(weights), dropped)
 
 
 def _write_hierarchy(weights: Mapping[str, Tensor]) -> Weights:
-    """The inverse of `_read_hierarchy`, without what only pre-training has."""
+    """The inverse of `_read_hierarchy`, without what timm's models have not."""
     head = _classifier({name.removeprefix("encoder.") for name in weights})
     written: Weights = {}
     for name, tensor in weights.items():
         if name.startswith("classifier."):
             written[f"{head}{name.removeprefix('classifier.')}"] = tensor
-        elif name.startswith("encoder.") and name != "encoder.mask_token":
+        elif name.startswith("encoder.") and name not in _ONLY_HERE:
             written[name.removeprefix("encoder.")] = tensor
     return written
 

@@ -1,0 +1,195 @@
+"""Two processes over gloo beside one: DDP and FSDP train the same model."""
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.distributed.tensor import DTensor
+
+from mimray import load_recipe
+from mimray.hashing import key
+from mimray.mim.build import build_model
+from mimray.mim.encoders import build_encoder
+from mimray.mim.guard import Guard
+from mimray.mim.parallel import blocks, choose, gradient_sync, replicate, unwrapped
+from mimray.mim.step import MicroBatch, autocast, train_step
+from mimray.optim import build_optimizer, parameter_count
+from mimray.recipe import Optim
+
+pytestmark = pytest.mark.unit
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+RANKS, BATCH, SIZE, STEPS = 2, 8, 32, 5
+ENCODERS = ["vit_nano", "swinv2_nano"]
+CLIP = 0.05  # below the norms that are met
+BAD_STEP, BAD_PICTURE = 3, 6  # a picture of the second rank
+
+
+def new_model(encoder):
+    torch.manual_seed(0)
+    names = [f"model.encoder={encoder}", f"model.image_size={SIZE}", "mask.unit=16"]
+    return build_model(load_recipe("demo", [*names, "model.drop_path=0.1"])).train()
+
+
+def samples(step, patch):
+    """A global batch whose pictures hide differently much; one of `BAD_STEP` is not finite."""
+    generator = torch.Generator().manual_seed(step)
+    images = torch.randn(BATCH, 3, SIZE, SIZE, generator=generator)
+    if step == BAD_STEP:
+        images[BAD_PICTURE, 0, 0, 0] = torch.nan
+    share = torch.linspace(0.2, 0.8, BATCH)[:, None, None]
+    side = SIZE // patch
+    hidden = torch.rand(BATCH, side, side, generator=generator) < share
+    return images, hidden, key(step, torch.arange(BATCH)), torch.ones(BATCH)
+
+
+def micro_batches(step, patch, rank, ranks, size):
+    rows = slice(BATCH * rank // ranks, BATCH * (rank + 1) // ranks)
+    parts = zip(*(part[rows].split(size) for part in samples(step, patch)), strict=True)
+    return [MicroBatch(*part) for part in parts]
+
+
+def trained(encoder, parallel, rank, ranks, size, bf16=False):
+    """Weights after some steps, and the last step's loss and norm; whole tensors on the first rank."""
+    model = new_model(encoder)
+    patch = model.patch
+    replicas = replicate(model, parallel, CPU, bf16)
+    optimizer = build_optimizer(model, Optim(lr=1e-3))
+    guard = Guard(100.0, CPU)
+    for step in range(STEPS):
+        batch = micro_batches(step, patch, rank, ranks, size)
+        result = train_step(replicas, optimizer, batch, CLIP, bf16, guard=guard)
+    assert guard.skipped == 1
+    found = {n: whole(p.detach()) for n, p in model.named_parameters()}
+    found |= {
+        f"moment/{n}": whole(optimizer.state[p]["exp_avg"]) for n, p in model.named_parameters()
+    }
+    steps = {float(optimizer.state[p]["step"]) for p in model.parameters()}
+    return {
+        "tensors": found,
+        "steps": steps,
+        "numbers": torch.stack([result.error / result.values, result.norm.double()]),
+        "validation": validation_loss(replicas, patch, rank, ranks, bf16),
+    }
+
+
+def whole(tensor):
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()
+
+
+@torch.no_grad()
+def validation_loss(replicas, patch, rank, ranks, bf16):
+    """As validation measures it: in evaluation, through the model that `replicate` returns."""
+    plain = unwrapped(replicas)
+    plain.eval()
+    (micro,) = micro_batches(0, patch, rank, ranks, BATCH)
+    with autocast(CPU, bf16):
+        out = plain(micro.images, micro.hidden)
+    sums = torch.stack([out.error.sum().double(), out.values.sum().double()])
+    if ranks > 1:
+        dist.all_reduce(sums)
+    plain.train()
+    return sums[0] / sums[1]
+
+
+def in_a_group(rank, folder):
+    """What one of the processes does; the first leaves its findings in `folder`."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=RANKS)
+    found = {}
+    for encoder in ENCODERS:
+        for parallel in ("ddp", "fsdp"):
+            found[encoder, parallel] = trained(encoder, parallel, rank, RANKS, size=2)
+    found["bf16"] = trained("swinv2_nano", "fsdp", rank, RANKS, size=4, bf16=True)
+    found["travelled"] = {parallel: travelled(parallel, rank) for parallel in ("ddp", "fsdp")}
+    model = replicate(new_model("vit_nano"), "fsdp", CPU, bf16=False)
+    found["shards"] = [(p.shape, p.to_local().shape) for p in model.parameters()]
+    if rank == 0:
+        torch.save(found, f"{folder}/found.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def travelled(parallel, rank):
+    """Whether gradients are those of all ranks after a backward pass that does not end one, and after
+    one that does."""
+    model = new_model("vit_nano")
+    replicas = replicate(model, parallel, CPU, bf16=False)
+    found = []
+    for due in (False, True):
+        for micro in micro_batches(0, model.patch, rank, RANKS, 4):
+            with gradient_sync(replicas, due):
+                replicas(micro.images, micro.hidden, micro.seeds).error.sum().backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        own = torch.cat([whole(g).flatten() for g in gradients]) if gradients else torch.zeros(1)
+        others = own.clone()
+        dist.broadcast(others, src=0)
+        same = torch.tensor(float(gradients != [] and torch.equal(own, others)))
+        dist.all_reduce(same, dist.ReduceOp.MIN)
+        found.append(bool(same))
+    return found
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("group")
+    mp.spawn(in_a_group, (str(folder),), RANKS)
+    return torch.load(folder / "found.pt", weights_only=False)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return {encoder: trained(encoder, "auto", 0, 1, size=BATCH) for encoder in ENCODERS}
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_it_trains_what_one_process_trains(group, alone, encoder, parallel):
+    found, expected = group[encoder, parallel], alone[encoder]
+    assert found["steps"] == expected["steps"] == {STEPS - 1.0}
+    assert found["tensors"].keys() == expected["tensors"].keys()
+    for name, tensor in expected["tensors"].items():
+        torch.testing.assert_close(found["tensors"][name], tensor, atol=1e-4, rtol=0, msg=name)
+    torch.testing.assert_close(found["numbers"], expected["numbers"], rtol=1e-4, atol=0)
+    torch.testing.assert_close(found["validation"], expected["validation"], rtol=1e-4, atol=0)
+
+
+def test_bf16_under_fsdp_is_near_float32(group, alone):
+    torch.testing.assert_close(
+        group["bf16"]["validation"], alone["swinv2_nano"]["validation"], rtol=0.02, atol=0
+    )
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_gradients_travel_once_an_update(group, parallel):
+    assert group["travelled"][parallel] == [False, True]
+
+
+def test_fsdp_cuts_every_parameter(group):
+    for whole_shape, local in group["shards"]:
+        assert local[0] == -(-whole_shape[0] // RANKS)
+
+
+def test_one_rank_keeps_the_plain_model():
+    model = new_model("vit_nano")
+    assert replicate(model, "fsdp", CPU, bf16=False) is model
+
+
+def test_auto_shares_large_models_on_gpus():
+    assert choose("auto", 655_000_000, CUDA, ranks=8) == "fsdp"
+    assert choose("auto", 195_000_000, CUDA, ranks=8) == "ddp"
+    assert choose("auto", 655_000_000, CPU, ranks=8) == "ddp"
+    assert choose("fsdp", 1, CPU, ranks=2) == "fsdp"
+    assert choose("ddp", 655_000_000, CUDA, ranks=2) == "ddp"
+
+
+@pytest.mark.parametrize("encoder", ["vit_nano", "swin_nano", "swinv2_nano", "convnext_nano"])
+def test_blocks_hold_most_of_an_encoder(encoder):
+    model = build_encoder(encoder, 96, None, 0.0)
+    inside = sum(parameter_count(block.parameters()) for block in blocks(model))
+    assert inside > 0.8 * parameter_count(model.parameters())
+
+
+def test_an_encoder_that_skips_hidden_tokens_is_gathered_as_a_whole():
+    recipe = load_recipe("demo", ["model.visible_only=true", "head.kind=transformer"])
+    assert blocks(build_model(recipe).encoder) == []
