@@ -13,7 +13,7 @@ BIN := .venv/bin
 RARELY := /tests?/|/testing/|ray/(rllib|llm|serve)/|sklearn|skimage|torch/(onnx|ao)/|mlflow/genai|faker
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 
-.PHONY: setup demo test check slow faults lab bench ui lock clean
+.PHONY: setup demo test check slow faults some-faults lab bench ui lock clean
 .DEFAULT_GOAL := demo
 
 setup: .venv/ready
@@ -43,6 +43,10 @@ slow: setup
 
 faults: setup
 	$(BIN)/python -m pytest -m faults
+
+# Faults at fewer moments: what .ci/run has time for.
+some-faults: setup
+	$(BIN)/python -m pytest -m "faults and not long"
 
 lab: setup
 	$(BIN)/python -m pytest -m lab
