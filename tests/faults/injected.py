@@ -112,7 +112,7 @@ def put_into_steps(loop: Any, faults: Faults) -> None:
         faults.meet("step")
         return train_step(*words)
 
-    def travelling(group: Any, bucket: Any) -> Any:
+    def travelling(group, bucket):  # DDP looks at the hints
         faults.meet("all_reduce")
         return allreduce_hook(group, bucket)
 
