@@ -6,8 +6,9 @@ from typing import Any
 
 from mimray.errors import Stopped
 from mimray.recipe import Recipe
-from mimray.train.driver import Draw, Driver, Progress
+from mimray.train.driver import Draw, Driver
 from mimray.train.fence import Fence
+from mimray.train.follow import Progress
 from mimray.train.job import check_target_files
 from mimray.train.prepare import prepare
 from mimray.train.run_folder import RunFolder, remove_empty

@@ -116,7 +116,6 @@ class Recorder:
         """Note that the weights went back to those of a checkpoint."""
         if self.rank == 0:
             self.post.send("event", what="rolled back", step=self.step, to=step)
-        self.skipped = self.guard.skipped
 
     def write_row(self, force: bool = False) -> None:
         """Make a row if one is due: every `log_every` steps, and with every validation."""

@@ -1,0 +1,30 @@
+"""F5: SIGTERM with a grace period: a checkpoint of this very step, exit 75, nothing lost."""
+
+import signal
+import time
+
+import pytest
+
+from tests.faults.harness import Run, assert_same, undisturbed
+
+pytestmark = pytest.mark.faults
+GRACE = 30.0
+
+
+def test_sigterm_leaves_a_checkpoint_and_exit_75(tmp_path_factory):
+    reference = undisturbed(tmp_path_factory.mktemp("undisturbed"), 2)
+    run = Run(tmp_path_factory.mktemp("stopped"), ["speed.workers=2"]).start()
+    run.wait_for_step(5)
+    asked = time.monotonic()
+    run.process.send_signal(signal.SIGTERM)
+    stopped = run.finish(timeout=60)
+    assert stopped.status == 75, stopped.err
+    assert time.monotonic() - asked < GRACE
+    record = run.record()
+    assert record["status"] == "stopped"
+    assert record["checkpoint"] == f"checkpoints/step-{record['steps']:08d}"
+    assert record["steps"] == stopped.rows[-1]["step"], "a step was lost"
+
+    done = run.start().finish()
+    assert_same(run, done, reference)
+    assert done.record["starts"][1]["step"] == record["steps"]
