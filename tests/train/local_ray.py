@@ -79,6 +79,49 @@ class Job:
     info: dict
 
 
+@dataclass
+class Node:
+    """Another host of the cluster, as far as Ray can tell: a raylet of its own."""
+
+    mark: str
+    log: Path
+
+    def kill(self) -> None:
+        """SIGKILL for everything that runs there."""
+        for pid in processes_with("MIMRAY_TEST_NODE", self.mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def join(cluster: Cluster, cpus: int) -> Node:
+    """Start one more raylet for a cluster of this machine, and wait until it has joined."""
+    node = Node(secrets.token_hex(8), Path(cluster.env["HOME"]) / f"{secrets.token_hex(4)}.log")
+    before = len(alive(cluster))
+    subprocess.Popen(
+        [
+            *(str(BIN / "ray"), "start", "--block", "--disable-usage-stats"),
+            *(f"--address={cluster.env['RAY_TEST_GCS']}", f"--num-cpus={cpus}"),
+            *("--node-ip-address=127.0.0.1", "--object-store-memory=200000000"),
+        ],
+        env=cluster.env | {"MIMRAY_TEST_NODE": node.mark},
+        stdout=node.log.open("w"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(alive(cluster)) == before:
+        assert time.monotonic() < deadline, node.log.read_text()
+        time.sleep(0.5)
+    return node
+
+
+def alive(cluster: Cluster) -> list[dict]:
+    """The cluster's hosts, as its job server lists them."""
+    status, answer = cluster.http("/api/v0/nodes", cluster.token)
+    assert status == 200
+    return [node for node in answer["data"]["result"]["result"] if node["state"] == "ALIVE"]
+
+
 @contextlib.contextmanager
 def local_ray(cpus: int) -> Iterator[Cluster]:
     """A Ray that asks for a token; whatever it started is gone afterwards, and nothing else."""
@@ -91,6 +134,7 @@ def local_ray(cpus: int) -> Iterator[Cluster]:
         PATH=f"{BIN}:{os.environ['PATH']}",
         RAY_AUTH_MODE="token",
         RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{dashboard}",
+        RAY_TEST_GCS=f"127.0.0.1:{gcs}",
     )
     log = folder / "head.log"
     head = subprocess.Popen(
@@ -101,7 +145,7 @@ def local_ray(cpus: int) -> Iterator[Cluster]:
             *(f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"),
             *(f"--metrics-export-port={metrics}", "--object-store-memory=300000000"),
         ],
-        env={k: v for k, v in env.items() if k != "RAY_API_SERVER_ADDRESS"},
+        env={k: v for k, v in env.items() if k not in ("RAY_API_SERVER_ADDRESS", "RAY_TEST_GCS")},
         cwd=folder,
         stdout=log.open("w"),
         stderr=subprocess.STDOUT,
@@ -112,7 +156,7 @@ def local_ray(cpus: int) -> Iterator[Cluster]:
         wait_for_jobs(cluster, head, log)
         yield cluster
     finally:
-        for pid in processes_of(folder):
+        for pid in processes_with("HOME", str(folder)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         head.wait()
@@ -153,11 +197,11 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
-def processes_of(home: Path) -> list[int]:
-    """Processes that were started with this home, which nobody else has."""
+def processes_with(name: str, value: str) -> list[int]:
+    """Processes that were started with this environment variable, which nobody else has."""
     found = []
     for environ in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            if f"HOME={home}".encode() in environ.read_bytes().split(b"\0"):
+            if f"{name}={value}".encode() in environ.read_bytes().split(b"\0"):
                 found.append(int(environ.parent.name))
     return found
