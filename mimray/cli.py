@@ -53,9 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     recipe.add_argument("recipe", metavar="RECIPE", nargs="?")
     recipe.add_argument("overrides", metavar="section.key=value", nargs="*", help=OVERRIDES)
 
-    runs = verbs.add_parser("runs", help="list runs, or show one")
-    runs.add_argument("action", choices=["ls", "show"])
-    runs.add_argument("run", metavar="RUN", nargs="?", help="a run's name")
+    runs = verbs.add_parser("runs", help="list runs, show one, deliver to MLflow what it lacks")
+    runs.add_argument("action", choices=["ls", "show", "sync"])
+    runs.add_argument("run", metavar="RUN", nargs="*", help="a run's name; several for sync")
     runs.add_argument("--storage", help="folder or URI of the runs; `runs` when not given")
     runs.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -291,3 +291,14 @@ def test_text_settings_need_no_quotes(override, value):
 
 def test_a_pattern_is_text():
     assert load_recipe("demo", ["data.train=*.parquet"]).data.train == "*.parquet"
+
+
+# ----- secrets ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setting", ["run.tracking", "run.storage", "data.train", "data.val"])
+def test_an_address_with_a_password_is_refused_and_not_repeated(setting):
+    with pytest.raises(UserError, match=f"^{setting}: holds a password") as caught:
+        load_recipe("demo", [f"{setting}=postgresql://user:hunter2@host/db"])
+    assert "hunter2" not in str(caught.value)
+    assert load_recipe("demo", [f"{setting}=s3://bucket/run:1@2"])  # no password

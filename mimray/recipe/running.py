@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from mimray.durations import Duration, Length
-from mimray.recipe.sections import NAME, Section, Seed, Share
+from mimray.recipe.sections import NAME, Section, Seed, Share, Uri
 
 
 class Optim(Section):
@@ -73,9 +73,9 @@ class Schedule(Section):
 class Run(Section):
     name: str | None = Field(None, pattern=NAME)
     """Folder of the run; recipe name and digest when not given."""
-    storage: str | None = None
+    storage: Uri | None = None
     """Folder or URI of all runs; `runs` in the project's folder when not given."""
-    tracking: str | None = None
+    tracking: Uri | None = None
     """MLflow's address; a sqlite file in the project's folder when not given, `off` for none."""
     experiment: str = "mimray"
     """MLflow's experiment."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -24,9 +25,23 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _without_password(uri: str) -> str:
+    try:
+        secret = "://" in uri and urlsplit(uri).password
+    except ValueError:  # no URI after all; whoever opens it says so
+        secret = None
+    if secret:
+        raise ValueError(
+            "holds a password, which would be written into the run; leave it out of the address and "
+            "set the environment variables of the store or server"
+        )
+    return uri
+
+
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # an int64: the hash takes no more
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Uri = Annotated[str, AfterValidator(_without_password)]  # or a path
 
 
 class Model(Section):
@@ -103,16 +118,16 @@ class TargetSettings(Section):
 
 
 class Data(Section):
-    train: str = "builtin:photos/train"
+    train: Uri = "builtin:photos/train"
     """Parquet file, folder of Parquet or of pictures, pattern, or URI (`s3://bucket/photos`)."""
-    val: str | None = None
+    val: Uri | None = None
     """Validation pictures, as `train`; held out from `train` when not given."""
     val_fraction: float = Field(0.02, gt=0.0, lt=0.5)
     """Share held out when `val` is not given: at least 64 pictures, at most 5,000 or half."""
     val_seed: Seed = 0
     """Which pictures are held out, and every validation mask; not tied to `run.seed`, so that
     runs with different seeds compare."""
-    subset: str | None = None
+    subset: Uri | None = None
     """Rows to train on: a share like `10%` (seed 0; shares nest), or a manifest that `mimray data
     subset` wrote. What is held out is so from the whole, so validation compares."""
     upright: bool = False

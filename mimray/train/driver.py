@@ -98,8 +98,9 @@ class Driver:
     def _begin(self) -> Tracker:
         """Write recipe and record, and open the tracker: nothing is in the way of a start any more."""
         self.run.write("recipe.yaml", self.recipe.to_yaml().encode())
-        self.record.note_versions()
         head = head_of(self.run, self.record)
+        self.record["mlflow_pending"] = head.uri != "off"  # until all of it is delivered
+        self.record.note_versions()  # its uid is on disk before MLflow hears of it
         tracker = Tracker(self.run, head, self.record["mlflow_run_id"])
         if tracker.on:
             deliver_earlier_runs(self.run, head.uri)

@@ -100,6 +100,7 @@ def _new(job: Job) -> dict[str, Any]:
         "final": {},
         "damaged": [],
         "mlflow_run_id": None,
+        "mlflow_pending": False,
         "checkpoint": None,
     }
 

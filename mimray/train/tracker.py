@@ -118,13 +118,12 @@ class Tracker:
                 self._copy.reopen()
             if first:
                 self._send_files()
-        if self._behind:
-            self._behind = False
-            self._copy.rows(rows_after(self.run, self._copy.delivered))
-        with self._lock:
-            rows = list(self._rows)
-            pictures = list(self._pictures)
+        with self._lock:  # what is dropped from here on is for the next time
+            rows, pictures = list(self._rows), list(self._pictures)
+            behind, self._behind = self._behind, False
             self._pictures.clear()  # each has one chance, for a second may show it twice
+        if behind:
+            self._copy.rows(rows_after(self.run, self._copy.delivered))
         self._copy.rows(rows)
         with self._lock:  # only now: the folder may not have them yet
             while self._rows and self._rows[0]["step"] <= self._copy.delivered:

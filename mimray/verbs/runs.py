@@ -16,11 +16,10 @@ from mimray.train.sync import run_folders, sync
 def run(arguments: argparse.Namespace) -> int:
     """Print one line a run, one run's record, or what was delivered to MLflow."""
     storage = absolute(arguments.storage or str(project_folder() / "runs"))
-    names = [arguments.run] if isinstance(arguments.run, str) else arguments.run or []
     if arguments.action == "show":
-        return _show(storage, names, arguments.json)
+        return _show(storage, arguments.run, arguments.json)
     if arguments.action == "sync":
-        return _sync(storage, names, arguments.json)
+        return _sync(storage, arguments.run, arguments.json)
     return _list(storage, arguments.json)
 
 

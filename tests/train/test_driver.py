@@ -1,9 +1,8 @@
-"""The driver's parts that need no Ray: run folder, checkpoints, layout, console, tracker, sweep."""
+"""The driver's parts that need no Ray: run folder, checkpoints, layout, console, sweep."""
 
 import io
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ import torch
 from mimray.errors import RunFailed, UserError
 from mimray.optim import build_optimizer
 from mimray.recipe import Optim, Speed, load_recipe
-from mimray.tracking import Tracker
 from mimray.train import checkpoint
 from mimray.train.console import Console, duration
 from mimray.train.resources import Node, lay_out
@@ -251,72 +249,6 @@ class TestConsole:
     @pytest.mark.parametrize(("seconds", "text"), [(7.6, "8 s"), (125, "2:05"), (11400, "3:10:00")])
     def test_durations_as_people_read_them(self, seconds, text):
         assert duration(seconds) == text
-
-
-class TestTracker:
-    @staticmethod
-    def row(step: int, **more) -> dict:
-        return {"step": step, "images": step * 4, "time": 1e9 + step, "attempt": 0} | more
-
-    def test_rows_arrive_once_across_two_starts_and_odd_values_are_counted(self, tmp_path):
-        from mlflow import MlflowClient
-
-        uri = f"sqlite:///{tmp_path}/m.db"
-        first = Tracker(uri, "e", "r", {"mask.ratio": "0.6"}, {}, "recipe: text")
-        first.rows([self.row(k, **{"train/loss": 1.0 / k}) for k in (1, 2)])
-        first.rows([self.row(3, **{"train/loss": float("nan")})])
-        assert first.finish("KILLED")
-        again = Tracker(uri, "e", "r", {}, {}, "", run_id=first.run_id)
-        again.rows([self.row(k, **{"train/loss": 1.0 / k}) for k in (1, 2, 4)])
-        assert again.finish("FINISHED")
-        client = MlflowClient(uri)
-        assert [p.step for p in client.get_metric_history(first.run_id, "train/loss")] == [4, 8, 16]
-        run = client.get_run(first.run_id)
-        assert run.data.tags["mimray.not_finite"] == "1"
-        assert run.info.status == "FINISHED"
-
-    def test_a_store_with_a_relative_path_and_one_that_was_deleted(self, tmp_path, monkeypatch):
-        from mlflow import MlflowClient
-
-        monkeypatch.chdir(tmp_path)
-        for known in (None, "0123456789abcdef0123456789abcdef"):
-            tracker = Tracker("sqlite:///m.db", "e", "r", {"a": "1"}, {}, "", run_id=known)
-            tracker.rows([self.row(1, **{"train/loss": 1.0})])
-            assert tracker.finish("FINISHED")
-            run = MlflowClient(f"sqlite:///{tmp_path}/m.db").get_run(tracker.run_id)
-            assert run.data.params == {"a": "1"}
-            assert run.data.metrics == {"train/loss": 1.0}
-
-    def test_what_cannot_be_uploaded_is_given_up_and_makes_no_second_run(
-        self, tmp_path, monkeypatch
-    ):
-        from mlflow import MlflowClient
-
-        monkeypatch.setattr("mimray.tracking._RETRY_SECONDS", 0.05)
-        uri = f"sqlite:///{tmp_path}/m.db"
-        (tmp_path / "file").touch()
-        client = MlflowClient(uri)
-        experiment = client.create_experiment("e", (tmp_path / "file" / "under").as_uri())
-        tracker = Tracker(uri, "e", "r", {"a": "1"}, {}, "text")
-        tracker.figure("loss.png", b"x")
-        tracker.rows([self.row(1, **{"train/loss": 1.0})])
-        assert tracker.finish("FINISHED")
-        (run,) = client.search_runs([experiment])
-        assert run.data.metrics == {"train/loss": 1.0}
-
-    def test_a_dead_server_keeps_nobody_waiting(self, monkeypatch):
-        monkeypatch.setattr("mimray.tracking._LAST_WORDS_SECONDS", 1.0)
-        tracker = Tracker("http://127.0.0.1:9", "e", "r", {}, {}, "")
-        began = time.monotonic()
-        tracker.rows([self.row(1, **{"train/loss": 1.0})])
-        assert time.monotonic() - began < 0.5
-        assert tracker.finish("FINISHED") is False
-
-    def test_off_is_off(self):
-        tracker = Tracker("off", "e", "r", {}, {}, "")
-        tracker.rows([self.row(1, **{"train/loss": 1.0})])
-        assert tracker.finish("FINISHED")
-        assert tracker.run_id is None
 
 
 class TestSweep:

@@ -1,11 +1,15 @@
 """MLflow's copy of a run: complete, once and in order, whatever happens, and nobody waits for it."""
 
+import shutil
+import threading
 import time
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
 from mimray.errors import RunFailed, UserError
+from mimray.tracking import Copy
 from mimray.train import tracker as tracking
 from mimray.train.fence import Fence
 from mimray.train.spool import head_of, rows_after
@@ -23,9 +27,19 @@ def impatient(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory) -> Path:
+    """A store without runs: MLflow takes its time to make one."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("mlflow") / "m.db"
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
 @pytest.fixture
-def store(tmp_path) -> Store:
-    return Store(tmp_path / "m.db")
+def store(tmp_path, empty) -> Store:
+    return Store(Path(shutil.copy(empty, tmp_path / "m.db")))
 
 
 def uri_of(store: Store) -> str:
@@ -58,11 +72,29 @@ class TestTracker:
         assert tags["mimray.not_finite"] == "1"
 
     def test_steps_that_are_trained_again_are_not_sent_again(self, tmp_path, store):
+        run = make_run(tmp_path / "run", uri_of(store), "finished")
+        run.append_rows([row(k) for k in (1, 2, 3, 4)])
+        copy = Copy(head_of(run, run.record()), None)
+        again = [row(k, time=1.8e9 + k, attempt=1) for k in (2, 3)]
+        assert copy.rows([row(1), row(2), row(3), *again, row(4)]) == 4
+        assert copy.rows([*again, row(4)]) == 0
+        sync(run)
+        assert_whole(store, run, "FINISHED")
+
+    def test_rows_of_an_earlier_start_wait_for_the_server_too(self, tmp_path, store, monkeypatch):
         run = make_run(tmp_path / "run", uri_of(store))
+        run.append_rows([row(1), row(2)])
+        failures = iter([ConnectionError("away")])
+
+        class IllCopy(Copy):
+            def rows(self, rows):
+                for error in failures:
+                    raise error
+                return super().rows(rows)
+
+        monkeypatch.setattr(tracking, "Copy", IllCopy)
         tracker = track(run)
-        write(run, tracker, [row(k) for k in (1, 2, 3)])
-        tracker.rows([row(k, time=1.8e9 + k, attempt=1) for k in (2, 3)])
-        write(run, tracker, [row(4)])
+        write(run, tracker, [row(3)])
         assert tracker.finish("finished")
         assert_whole(store, run, "FINISHED")
 
@@ -103,23 +135,29 @@ class TestTracker:
         assert run.record()["mlflow_pending"] is False
         assert list(tmp_path.glob("file/under/*/artifacts/recipe.yaml"))
 
+    @pytest.mark.parametrize("ill", ["away", "slow"])
     def test_rows_beyond_what_waits_in_memory_come_from_the_folder(
-        self, tmp_path, store, monkeypatch
+        self, tmp_path, store, monkeypatch, ill
     ):
         monkeypatch.setattr(tracking, "_ROWS_WAITING", 50)
+        well = threading.Event()
+
+        class IllCopy(Copy):
+            def rows(self, rows):
+                if ill == "away" and not well.is_set():
+                    raise ConnectionError("away")
+                sent = super().rows(rows)
+                well.wait()
+                return sent
+
+        monkeypatch.setattr(tracking, "Copy", IllCopy)
         run = make_run(tmp_path / "run", uri_of(store))
-        copies = iter([ConnectionError("away")] * 8)
-        real = tracking.Copy
-
-        def stumbling(*arguments):
-            for error in copies:
-                raise error
-            return real(*arguments)
-
-        monkeypatch.setattr(tracking, "Copy", stumbling)
         tracker = track(run)
         for start in range(1, 500, 10):
             write(run, tracker, [row(k) for k in range(start, start + 10)])
+            while ill == "slow" and tracker.run_id is None:
+                time.sleep(0.01)  # it is connected, and has read the folder
+        well.set()
         assert tracker.finish("finished")
         assert_whole(store, run, "FINISHED")
 
@@ -182,7 +220,7 @@ class TestSync:
 
     def test_a_server_that_is_away_is_one_line_and_the_run_stays_owed(self, tmp_path):
         run = make_run(tmp_path / "run", NOWHERE, "finished")
-        with pytest.raises(RunFailed, match="MLflow at http://127.0.0.1:9: "):
+        with pytest.raises(RunFailed, match=r"MLflow at http://127\.0\.0\.1:9: "):
             sync(run)
         assert run.record()["mlflow_pending"] is True
 

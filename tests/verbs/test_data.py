@@ -22,7 +22,7 @@ from mimray.data.sources import open_source
 from mimray.verbs.data.findings import print_findings
 from mimray.verbs.data.progress import Progress, size
 from tests.data.conftest import encode, noise
-from tests.faults.test_kill import family
+from tests.faults.harness import family
 from tests.train.runs import environment
 
 PHOTOS = "builtin:photos/train"
