@@ -41,6 +41,7 @@ class Follower:
         self.job, self.run = job, job.run
         self.record, self.tracker, self.progress = record, tracker, progress
         self.watchdog, self.growth = Watchdog(), Growth(job.recipe.speed)
+        self.ended = 0  # groups of trainers
 
     def follow(self, layout: Layout, stopping: threading.Event) -> str:
         """Run the trainers in a thread; meanwhile look after them. Returns how they ended."""
@@ -72,6 +73,9 @@ class Follower:
             messages, beats = ray.get([mailbox.take.remote(), mailbox.pulse.remote()])
             self._take(messages)
             self.watchdog.hear(beats, time.monotonic())
+            if fit.ended > self.ended:
+                self.ended = fit.ended
+                self.watchdog.forget()
             self._look_for_the_stuck()
             if stopping.is_set() and not asked:
                 asked = True
@@ -117,7 +121,6 @@ class Follower:
     def _act_on(self, kind: str, content: Message) -> None:
         self.record["mlflow_run_id"] = self.tracker.run_id
         if kind == "start":
-            self.watchdog.forget()
             self.record.note_start(content)
         elif kind == "checkpoint":
             self.record.save(steps=content["step"], checkpoint=content["name"])

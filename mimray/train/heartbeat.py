@@ -100,14 +100,18 @@ class Watchdog:
 
     beats: dict[int, Beat] = field(default_factory=dict)
     heard: dict[int, float] = field(default_factory=dict)
+    gone: set[tuple[int, int]] = field(default_factory=set)
 
     def forget(self) -> None:
-        """Another group of trainers begins, or the last has ended."""
+        """The group has ended, or was; a beat of its trainers that is still on its way says nothing."""
+        self.gone |= {(beat.pid, beat.began) for beat in self.beats.values()}
         self.beats, self.heard = {}, {}
 
     def hear(self, beats: list[Beat], now: float) -> None:
         """Take in beats, which have arrived by `now`."""
         for beat in beats:
+            if (beat.pid, beat.began) in self.gone:
+                continue
             self.beats[beat.rank], self.heard[beat.rank] = beat, now
             if beat.doing == "over":
                 del self.beats[beat.rank]

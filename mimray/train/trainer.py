@@ -62,7 +62,7 @@ class Fit(threading.Thread):
     Trainers that died are started again, `run.restarts` times without a new checkpoint, unless they
     said that the run failed; so are those that stopped because a host leaves, or because `resize` was
     set before they were asked to stop. With [least, most] trainers each start takes as many as there is
-    room for. `last`: set it, and there is no other start.
+    room for. `last`: set it, and there is no other start. `ended`: groups that have.
     """
 
     def __init__(self, job: Job, layout: Layout) -> None:
@@ -70,6 +70,7 @@ class Fit(threading.Thread):
         self.job, self.layout = job, layout
         self.result: Any = None
         self.error: Exception | None = None
+        self.ended = 0
         self.last, self.resize = threading.Event(), threading.Event()
 
     def run(self) -> None:
@@ -90,6 +91,8 @@ class Fit(threading.Thread):
                 if not left or self._is_over(error):
                     return
                 left -= 1
+            finally:
+                self.ended += 1
             try:
                 self.layout = self._lay_out_again()
             except Exception as error:  # no room any more, or Ray itself is gone

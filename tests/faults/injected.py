@@ -43,10 +43,10 @@ class Faults:
         self.folder = Path(os.environ[NOTES])
         self.plan = [f for f in json.loads(os.environ.get(FAULTS, "[]")) if f["rank"] == rank]
 
-    def due(self, place: str) -> str | None:
-        """The action that is due at a place of the present step; it will not be due again."""
+    def due(self, place: str, step: int | None = None) -> str | None:
+        """The action that is due at a place of a step, the present one; it will not be due again."""
         for fault in self.plan:
-            if fault["place"] == place and fault["step"] == self.step:
+            if fault["place"] == place and fault["step"] == (step or self.step):
                 try:
                     (self.folder / "-".join(str(v) for v in fault.values())).touch(exist_ok=False)
                 except FileExistsError:
@@ -54,9 +54,9 @@ class Faults:
                 return str(fault["action"])
         return None
 
-    def meet(self, place: str) -> None:
+    def meet(self, place: str, step: int | None = None) -> None:
         """End, stop or hang this process if that is due here."""
-        action = self.due(place)
+        action = self.due(place, step)
         if action == "hang":
             time.sleep(3600)
         elif action is not None:
@@ -139,8 +139,8 @@ def put_into_records(faults: Faults) -> None:
         return report(self)
 
     def writing(self: RunFolder, name: str, data: bytes) -> None:
-        if name.endswith("manifest.json"):
-            faults.meet("save")
+        if name.endswith("manifest.json"):  # written beside the steps that follow
+            faults.meet("save", int(Path(name).parent.name.removeprefix("step-")))
         write(self, name, data)
 
     Recorder._row, RunFolder.write = reporting, writing  # type: ignore[method-assign]

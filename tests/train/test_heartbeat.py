@@ -61,6 +61,7 @@ def test_trainers_that_are_done_or_were_ended_are_not_waited_for():
     watchdog.hear([beat(1, doing="over")], 1.0)
     assert [b.rank for b in watchdog.verdict(100.0)[0]] == [0]
     watchdog.forget()
+    watchdog.hear([beat(0)], 2.0)  # which was on its way
     assert watchdog.verdict(200.0) is None
 
 
