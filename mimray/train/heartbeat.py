@@ -100,17 +100,17 @@ class Watchdog:
 
     beats: dict[int, Beat] = field(default_factory=dict)
     heard: dict[int, float] = field(default_factory=dict)
-    gone: set[tuple[int, int]] = field(default_factory=set)
+    gone: set[tuple[str, int, int]] = field(default_factory=set)
 
     def forget(self) -> None:
         """The group has ended, or was; a beat of its trainers that is still on its way says nothing."""
-        self.gone |= {(beat.pid, beat.began) for beat in self.beats.values()}
+        self.gone |= {(beat.node, beat.pid, beat.began) for beat in self.beats.values()}
         self.beats, self.heard = {}, {}
 
     def hear(self, beats: list[Beat], now: float) -> None:
         """Take in beats, which have arrived by `now`."""
         for beat in beats:
-            if (beat.pid, beat.began) in self.gone:
+            if (beat.node, beat.pid, beat.began) in self.gone:
                 continue
             self.beats[beat.rank], self.heard[beat.rank] = beat, now
             if beat.doing == "over":
