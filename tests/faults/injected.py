@@ -7,7 +7,7 @@ With `MIMRAY_TEST_NOTES` every trainer notes the rows of every position there.
 
 Places: `step` (its pictures are there), `backward` (in a gradient's hook), `all_reduce` (a bucket of
 gradients is about to travel), `report` (a row is being made; rank 0), `save` (all of the checkpoint is
-written but its manifest; rank 0). Actions: `kill`, `stop` (SIGSTOP), `hang`, and in `backward` `nan` and
+written but its manifest; rank 0). Actions: `kill`, `stop` (SIGSTOP), `hang`, `memory` (there is none), and in `backward` `nan` and
 `spike` of one gradient.
 """
 
@@ -59,6 +59,10 @@ class Faults:
         action = self.due(place, step)
         if action == "hang":
             time.sleep(3600)
+        elif action == "memory":
+            import torch
+
+            torch.empty(2**50)  # the allocator's own error
         elif action is not None:
             signals = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
             os.kill(os.getpid(), signals[action])
