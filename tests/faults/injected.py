@@ -7,8 +7,8 @@ With `MIMRAY_TEST_NOTES` every trainer notes the rows of every position there.
 
 Places: `step` (its pictures are there), `backward` (in a gradient's hook), `all_reduce` (a bucket of
 gradients is about to travel), `report` (a row is being made; rank 0), `save` (all of the checkpoint is
-written but its manifest; rank 0). Actions: `kill`, `stop` (SIGSTOP), `hang`, `memory` (there is none), and in `backward` `nan` and
-`spike` of one gradient.
+written but its manifest; rank 0). Actions: `kill`, `stop` (SIGSTOP), `hang`, `memory` (there is none),
+and in `backward` `kill`, `nan` and `spike` of one gradient.
 """
 
 from __future__ import annotations

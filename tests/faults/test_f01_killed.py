@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.faults.harness import STEPS, Run, assert_same, undisturbed
+from tests.faults.harness import STEPS, Run, assert_same
 
 pytestmark = pytest.mark.faults
 
@@ -25,18 +25,6 @@ def kills(seed: int, workers: int) -> list[dict]:
         rank = 0 if place in ("report", "save") else draw.randrange(workers)
         found.append({"step": step, "rank": rank, "place": place, "action": "kill"})
     return found
-
-
-@pytest.fixture(scope="module")
-def references(tmp_path_factory):
-    known: dict[int, tuple] = {}
-
-    def reference(workers: int) -> tuple:
-        if workers not in known:
-            known[workers] = undisturbed(tmp_path_factory.mktemp("undisturbed"), workers)
-        return known[workers]
-
-    return reference
 
 
 def test_all_places_are_met():

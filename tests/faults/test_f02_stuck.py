@@ -6,14 +6,9 @@ import time
 
 import pytest
 
-from tests.faults.harness import Run, assert_same, undisturbed, wait_until
+from tests.faults.harness import Run, assert_same, wait_until
 
 pytestmark = pytest.mark.faults
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    return undisturbed(tmp_path_factory.mktemp("undisturbed"), 2)
 
 
 def restarted_within(run: Run, seconds: float) -> float:

@@ -5,14 +5,9 @@ import signal
 
 import pytest
 
-from tests.faults.harness import Run, assert_same, cmdline, family, undisturbed
+from tests.faults.harness import Run, assert_same, cmdline, family
 
 pytestmark = pytest.mark.faults
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    return undisturbed(tmp_path_factory.mktemp("undisturbed"), 2)
 
 
 def goes_on(run: Run, reference, at_least: int) -> None:

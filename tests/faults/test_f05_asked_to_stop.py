@@ -5,15 +5,14 @@ import time
 
 import pytest
 
-from tests.faults.harness import Run, assert_same, undisturbed
+from tests.faults.harness import Run, assert_same
 
 pytestmark = pytest.mark.faults
 GRACE = 30.0
 
 
-def test_sigterm_leaves_a_checkpoint_and_exit_75(tmp_path_factory):
-    reference = undisturbed(tmp_path_factory.mktemp("undisturbed"), 2)
-    run = Run(tmp_path_factory.mktemp("stopped"), ["speed.workers=2"]).start()
+def test_sigterm_leaves_a_checkpoint_and_exit_75(tmp_path, reference):
+    run = Run(tmp_path, ["speed.workers=2"]).start()
     run.wait_for_step(5)
     asked = time.monotonic()
     run.process.send_signal(signal.SIGTERM)

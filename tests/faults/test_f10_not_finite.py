@@ -3,14 +3,9 @@
 import pytest
 from safetensors.numpy import load_file
 
-from tests.faults.harness import STEPS, Run, undisturbed, weights
+from tests.faults.harness import STEPS, Run, weights
 
 pytestmark = pytest.mark.faults
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    return undisturbed(tmp_path_factory.mktemp("undisturbed"), 2)
 
 
 def bad(step: int, action: str, rank: int = 1) -> dict:
