@@ -7,6 +7,7 @@ optimiser, clipping and checkpoints see nothing else.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -19,10 +20,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from mimray.mim.encoders.visible_swin import VisibleStages
-from mimray.mim.encoders.visible_vit import VisibleBlocks
 from mimray.mim.model import MaskedImageModel
-from mimray.optim import parameter_count
 
 Parallel = Literal["auto", "ddp", "fsdp"]
 _LARGE = 500_000_000  # parameters whose weights, gradients and moments are 8 GB and more
@@ -45,7 +43,7 @@ def replicate(
         return model
     if device.type == "cuda":  # torch has none for CPUs
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place: the parameters stay
-    if choose(parallel, parameter_count(model.parameters()), device, ranks) == "ddp":
+    if choose(parallel, sum(p.numel() for p in model.parameters()), device, ranks) == "ddp":
         return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if bf16 else None,
@@ -53,7 +51,10 @@ def replicate(
         cast_forward_inputs=False,  # autocast casts what may be; targets are made of whole pixels
     )
     mesh = init_device_mesh(device.type, (ranks,))
-    for part in [*blocks(model.encoder), model]:
+    # A block of Swin returns a view; nobody writes into it, and PyTorch warns of those who would.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
+    blocks = [block for stage in model.encoder.stage_blocks() for block in stage]
+    for part in [*blocks, model]:  # the model itself takes what is in no block
         fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
     return model
 
@@ -66,15 +67,6 @@ def choose(
         return parallel
     large = parameters >= _LARGE and device.type == "cuda" and ranks > 1
     return "fsdp" if large else "ddp"
-
-
-def blocks(encoder: nn.Module) -> list[nn.Module]:
-    """The blocks that an encoder calls one after another; none where it calls what is inside of them,
-    for FSDP gathers a block's parameters when it is called."""
-    if isinstance(encoder, VisibleStages | VisibleBlocks):
-        return []
-    rows = [m for name, m in encoder.named_modules() if name.rpartition(".")[2] == "blocks"]
-    return [block for row in rows for block in row.children()]
 
 
 def is_parallel(model: nn.Module) -> bool:

@@ -63,7 +63,7 @@ def write(
     tensors: Mapping[str, Mapping[str, torch.Tensor]],
     loop: dict[str, Any],
     val_loss: float | None = None,
-    shard: Shard = Shard(),  # noqa: B008  (frozen)
+    shard: Shard = Shard(),
 ) -> str:
     """Write this rank's CPU `tensors`, as `tensors_of` names them; the first rank writes `loop`, what
     the loop needs besides, waits for the others' files, and completes the checkpoint.
@@ -77,6 +77,7 @@ def write(
     _make_folder(run, folder)
     files: dict[str, Any] = {}
     for name, of_file in tensors.items():
+        run.check_token()
         with atomic_file(run.filesystem, run.file(f"{folder}/{name}")) as file:
             files[name] = write_tensors(file, of_file)
     if shard.rank:

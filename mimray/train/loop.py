@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from mimray.train.mailbox import Post
 from mimray.train.memory import out_of_memory
 from mimray.train.recorder import Recorder
 from mimray.train.rollback import Rollback
+from mimray.train.state import shard_of
 from mimray.train.streams import rank_stream
 from mimray.train.validate import Validation
 
@@ -72,7 +74,10 @@ def train(job: Job) -> dict[str, Any]:
             "device": trainer.device.type,
             "precision": "bf16" if trainer.bf16 else "float32",
         }
-        recorder = Recorder(job, post, heart, trainer, guard, start, about, kept.get("damaged", []))
+        this_start = gather(trainer, uuid.uuid4().hex)[0]
+        shard = shard_of(model, trainer.rank, trainer.ranks, this_start)
+        damaged = kept.get("damaged", [])
+        recorder = Recorder(job, post, heart, trainer, guard, shard, start, about, damaged)
         votes = Votes(trainer)
 
         # ----- steps -------------------------------------------------------------------------------
@@ -104,15 +109,19 @@ def train(job: Job) -> dict[str, Any]:
                 with recorder.pause():
                     average_statistics(model)
                     metrics = validation.run(model)
-                    picture = validation.picture(model) if trainer.rank == 0 else None
+                    picture = validation.picture(model)  # all ranks, for FSDP gathers from all
                 recorder.validated(metrics, picture)
                 recorder.damaged("val", validation.damaged)
             recorder.write_row(force=last or bool(request))
             if last or request or step % checkpoint_every == 0:
                 with recorder.pause():
-                    average_statistics(model)
-                    found = gather(trainer, recorder.found)
-                    recorder.save(model, optimizer, found, rollback.done)
+                    late = recorder.saver.late(wait=last or bool(request))
+                    if agree(trainer, int(late)):
+                        recorder.save_left_out()
+                    else:
+                        average_statistics(model)
+                        found = gather(trainer, recorder.found)
+                        recorder.save(model, optimizer, found, rollback.done)
             recorder.report_saved()
             heart.step_ended()
             if request and not last:

@@ -15,6 +15,7 @@ import torch
 from mimray.mim.guard import Guard
 from mimray.mim.model import MaskedImageModel
 from mimray.mim.step import StepResult
+from mimray.train.checkpoint import Shard
 from mimray.train.group import Trainer
 from mimray.train.heartbeat import Heart
 from mimray.train.job import Job
@@ -44,6 +45,7 @@ class Recorder:
         heart: Heart,
         trainer: Trainer,
         guard: Guard,
+        shard: Shard | None,
         start: int,
         about: dict[str, Any],
         kept: list[list[Any]],
@@ -60,7 +62,7 @@ class Recorder:
         self.written_at = time.monotonic()
         self.waited_before = 0.0
         self.attempt = 0
-        self.saver = Saver(job.run, job.recipe.run.keep)
+        self.saver = Saver(job.run, job.recipe.run.keep, shard)
         self.val_loss: tuple[int, float] | None = None
         if self.rank == 0:
             job.run.keep_rows_until(start)
@@ -108,7 +110,7 @@ class Recorder:
         """Put validation metrics in this step's row."""
         self.extra = metrics
         self.val_loss = (self.step, metrics["val/loss"])
-        if picture is not None:
+        if picture is not None and self.rank == 0:
             images = self.step * self.job.recipe.optim.batch
             self.post.send("picture", png=picture, step=self.step, images=images)
 
@@ -178,9 +180,9 @@ class Recorder:
         rollbacks: int,
     ) -> None:
         """Begin to write a checkpoint of the last step; `found`: every rank's own."""
-        if self.rank:
+        if self.saver.shard is None:
             return
-        if not self._flush_rows():  # a checkpoint relies on the rows before it
+        if self.rank == 0 and not self._flush_rows():  # a checkpoint relies on the rows before it
             self.saver.failed.append((self.step, "nor could its rows"))
             return
         damaged = self.kept + [[*key, reason] for one in found for key, reason in one.items()]
@@ -194,6 +196,14 @@ class Recorder:
         }
         measured = self.val_loss[1] if self.val_loss and self.val_loss[0] == self.step else None
         self.saver.save(self.step, model, optimizer, loop, measured)
+
+    def save_left_out(self) -> None:
+        """Note that storage is so slow that the checkpoint before is still being written."""
+        if self.rank == 0:
+            log.warning(
+                "no checkpoint of step %d: the one before is still being written", self.step
+            )
+            self.post.send("event", what="checkpoint left out", step=self.step)
 
     def report_saved(self) -> None:
         """Tell the driver of checkpoints that have become complete."""

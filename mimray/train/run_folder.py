@@ -58,10 +58,11 @@ class RunFolder:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file as a whole."""
-        self._check_token()
+        self.check_token()
         write_atomic(self.filesystem, self.file(name), data)
 
-    def _check_token(self) -> None:
+    def check_token(self) -> None:
+        """Raises TakenOver if another process writes this run now."""
         if self.token is not None:
             check_token(self.filesystem, self.file("fence"), self.token)
 
@@ -145,7 +146,7 @@ class RunFolder:
         if not self.local:  # object stores cannot append
             self.write("metrics.jsonl", (self.read("metrics.jsonl") or b"") + data)
             return
-        self._check_token()
+        self.check_token()
         path = Path(self.file("metrics.jsonl"))
         size = path.stat().st_size if path.exists() else 0
         try:

@@ -30,6 +30,14 @@ class Snapshot:
 
     def take(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Copy; what is on a GPU is complete only after `wait`, and may change only after it too."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # one uses up the memory's speed; two wait for each other's core
+        try:
+            self._copy(tensors)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _copy(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         for file, named in tensors.items():
             kept = self.tensors.setdefault(file, {})
             for name, tensor in named.items():
@@ -87,7 +95,10 @@ class Saver:
             return
         self.snapshot.take(tensors_of(model, optimizer, self.shard))
         self.thread = threading.Thread(
-            target=self._write, args=(self.shard, step, loop, val_loss), name="checkpoint", daemon=True
+            target=self._write,
+            args=(self.shard, step, loop, val_loss),
+            name="checkpoint",
+            daemon=True,
         )
         self.thread.start()
 

@@ -8,7 +8,6 @@ a checkpoint of any number of shards goes into any number of ranks, each reading
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import torch
 from pyarrow import fs
@@ -86,19 +85,27 @@ class Pieces:
                 f"the checkpoint's {name} is {tuple(shape) if holders else 'not there'}, the model's "
                 f"{tuple(tensor.shape)}: another version of mimray wrote it; start another run.name"
             )
-        local, first = (
-            (tensor.to_local(), _first_row(tensor)) if isinstance(tensor, DTensor) else (tensor, 0)
-        )
-        rows = torch.empty(local.shape, dtype=local.dtype)
-        if len(holders) == 1:
-            holders[0].read(name, rows, first)
+        if isinstance(tensor, DTensor):
+            local, first = tensor.to_local(), _first_row(tensor)
         else:
-            ends = list(accumulate(len_of[0] for len_of in shapes))
-            for file, size, end in zip(holders, (s[0] for s in shapes), ends, strict=True):
-                begin, stop = max(first, end - size), min(first + len(rows), end)
-                if begin < stop:
-                    file.read(name, rows[begin - first : stop - first], begin - (end - size))
+            local, first = tensor, 0
+        rows = torch.empty(local.shape, dtype=local.dtype)
+        self.fill_rows(name, rows, first)
         local.copy_(rows)
+
+    def fill_rows(self, name: str, rows: Tensor, first: int) -> None:
+        """Read the rows of a tensor from `first` on into `rows`, (n, ...) on the CPU."""
+        holders = self.holders[name]
+        if len(holders) == 1:  # it may have no rows at all, but be a number
+            holders[0].read(name, rows, first)
+            return
+        start = 0
+        for file in holders:
+            end = start + file.shapes[name][0]
+            begin, stop = max(first, start), min(first + len(rows), end)
+            if begin < stop:
+                file.read(name, rows[begin - first : stop - first], begin - start)
+            start = end
 
     def close(self) -> None:
         """Close the files."""

@@ -48,7 +48,7 @@ class Validation:
             batch = {name: torch.from_numpy(column.copy()) for name, column in columns.items()}
             received = to_device(batch, self.device)
             self.damaged += [] if known else unreadable(batch)
-            if self.first is None and received.weight.any():
+            if self.first is None or not self.first.weight.any():
                 self.first = received
             size += received.images.nbytes
             if size <= _CACHE_BYTES:
@@ -101,14 +101,15 @@ class Validation:
         None where the share holds nothing readable, or the target is no picture.
         """
         received = self.first
-        if received is None:
-            return None
-        first = received.weight.nonzero().flatten()[:_PICTURES]
+        assert received is not None, "`run` went before"
+        readable = received.weight.nonzero().flatten()[:_PICTURES]
+        first = readable if len(readable) else readable.new_zeros(1)
         share = Received(received.images[first], received.rows[first], received.weight[first])
         model.eval()
-        grid = reconstruction_grid(model, *self._masked(share, model.patch))
+        with autocast(self.device, self.bf16):
+            grid = reconstruction_grid(model, *self._masked(share, model.patch))
         model.train()
-        if grid is None:
+        if grid is None or not len(readable):
             return None
         out = io.BytesIO()
         Image.fromarray(grid.numpy()).save(out, "PNG")

@@ -17,6 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# The first of mimray's shards, each with some rows of every tensor. Hugging Face's hold whole tensors,
+# and are counted from 1.
+_FIRST_SHARD = re.compile(r"model-00000-of-\d{5}\.safetensors")
 # Where projects put the weights among what else a checkpoint holds; DINO keeps student and teacher.
 _INSIDE = ("model", "state_dict", "module", "model_state", "model_state_dict", "teacher")
 _WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
@@ -45,8 +48,8 @@ _STAND_INS: list[Any] = [
 def read(source: str | Path) -> dict[str, Tensor]:
     """Names and tensors of `source`, under the file's own names, on the CPU.
 
-    `source`: a safetensors or torch file, a checkpoint of mimray or a run (its newest complete
-    checkpoint), or a Hugging Face folder, whole or in shards. Local paths only.
+    `source`: a safetensors or torch file, a checkpoint of mimray (or its first shard) or a run (its
+    newest complete checkpoint), or a Hugging Face folder, whole or in shards. Local paths only.
 
     Raises ValueError for what is not there, cut off, no checkpoint, or a pickle that asks for more
     than weights, which is never run.
@@ -56,9 +59,13 @@ def read(source: str | Path) -> dict[str, Tensor]:
     path = Path(source).expanduser()
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
+    files = _files(path)
     found: dict[str, Any] = {}
-    for file in _files(path):
-        found |= _read_file(file)
+    for file in files:
+        held = _read_file(file)
+        if _FIRST_SHARD.fullmatch(files[0].name):
+            held = {n: torch.cat([found[n], t]) if n in found else t for n, t in held.items()}
+        found |= held
     return unwrap(found, str(path))
 
 
@@ -90,11 +97,13 @@ def unwrap(found: Mapping[str, Any], source: str) -> dict[str, Tensor]:
 def _files(path: Path) -> list[Path]:
     """The files that hold the weights of `path`."""
     if path.is_file():
-        return [path]
+        return _files(path.parent) if _FIRST_SHARD.fullmatch(path.name) else [path]
     if (path / "checkpoints").is_dir():
-        return [_newest_checkpoint(path) / _WEIGHTS[0]]
+        return _weight_files(_newest_checkpoint(path))
     if problem := _damage(path):
         raise ValueError(f"{path}: {problem}; take another checkpoint")
+    if (path / "manifest.json").is_file():
+        return _weight_files(path)
     for name in _WEIGHTS:
         if (path / name).is_file():
             return [path / name]
@@ -121,15 +130,29 @@ def _damage(checkpoint: Path) -> str | None:
     try:
         files = json.loads((checkpoint / "manifest.json").read_bytes())["files"]
         sizes = {checkpoint / name: expected["bytes"] for name, expected in files.items()}
-        digest = files[_WEIGHTS[0]]["sha256"]
+        digests = {file: files[file.name]["sha256"] for file in _weight_files(checkpoint)}
     except (ValueError, KeyError, TypeError, AttributeError):
         return "manifest.json is damaged"
     for file, size in sizes.items():
         if not file.is_file() or file.stat().st_size != size:
             return f"{file.name} is missing or cut off"
-    with (checkpoint / _WEIGHTS[0]).open("rb") as weights:
-        actual = hashlib.file_digest(weights, "sha256").hexdigest()
-    return None if actual == digest else f"{_WEIGHTS[0]} is damaged"
+    for file, digest in digests.items():
+        with file.open("rb") as weights:
+            if hashlib.file_digest(weights, "sha256").hexdigest() != digest:
+                return f"{file.name} is damaged"
+    return None
+
+
+def _weight_files(checkpoint: Path) -> list[Path]:
+    """The files of a checkpoint of mimray that hold weights, by its manifest.
+
+    Raises ValueError, TypeError or AttributeError where the manifest is damaged.
+    """
+    files = json.loads((checkpoint / "manifest.json").read_bytes())["files"]
+    names = sorted(name for name in files if name.startswith("model"))
+    if not names:
+        raise ValueError("no weights")
+    return [checkpoint / name for name in names]
 
 
 def _shards(index: Path) -> list[Path]:

@@ -47,13 +47,14 @@ class TestJudging:
 
     def test_the_usual_follows_the_last_hundred(self, guard):
         judged(guard, *[1000.0] * 50, *[1.0] * 1000)
-        assert judged(guard, 150.0) == [True]
+        assert judged(guard, 110.0) == [True]
 
     def test_what_is_left_out_is_not_usual(self, guard):
         assert judged(guard, *[1.0] * 20, *[1000.0] * 50) == [False] * 20 + [True] * 50
 
     def test_no_gradient_at_all_says_nothing_on_the_usual(self, guard):
-        assert judged(guard, *[1.0] * 20, *[0.0] * 20, 50.0) == [False] * 41
+        assert judged(guard, *[1.0] * 20, 0.0, 50.0) == [False] * 22
+        assert judged(guard, 0.0, 0.0, 1000.0) == [False, False, True]
 
     def test_it_counts(self, guard):
         judged(guard, 1.0, math.nan, 1.0, math.nan, math.nan)

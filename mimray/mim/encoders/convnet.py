@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ class ConvEncoder(Encoder):
     """
 
     stem_overlaps = True
+    stages: Any
 
     @abstractmethod
     def run_stem(self, images: Tensor) -> Tensor:
@@ -46,6 +48,9 @@ class ConvEncoder(Encoder):
         if hidden is not None and self.stem_overlaps:
             images = images.masked_fill(to_pixels(hidden, self.patch)[:, None], 0.0)
         return super().embed(images, hidden)
+
+    def stage_blocks(self) -> list[list[nn.Module]]:
+        return [list(stage.blocks) for stage in self.stages]
 
     def feature_maps(self, tokens: Tensor) -> list[Tensor]:
         return self.run_stages(tokens.permute(0, 3, 1, 2))

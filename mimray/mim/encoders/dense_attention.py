@@ -28,6 +28,7 @@ class DenseAttention(nn.Module):
     """
 
     num_heads: int
+    relative_position_index: Any
     proj: Any
 
     @abstractmethod

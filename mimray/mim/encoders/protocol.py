@@ -47,6 +47,11 @@ class Encoder(nn.Module, ABC):
     def feature_maps(self, tokens: Tensor) -> list[Tensor]:
         """Every stage's features, (B, widths[i], H/strides[i], W/strides[i]); the last is normed."""
 
+    @abstractmethod
+    def stage_blocks(self) -> list[list[nn.Module]]:
+        """The blocks of every stage (a ViT is one), each called as a module on what the one before it
+        gave."""
+
     def embed(self, images: Tensor, hidden: Tensor | None) -> Tensor:
         """Tokens, the mask token in place of hidden ones (SimMIM, section 3.2)."""
         tokens = self.tokens(images)

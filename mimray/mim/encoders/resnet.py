@@ -50,10 +50,17 @@ class ResNetEncoder(ConvEncoder, ResNet):  # type: ignore[misc]  # forward is En
 
     def run_stages(self, x: Tensor) -> list[Tensor]:
         features: list[Tensor] = []
-        for number in range(1, len(self.depths) + 1):
-            x = getattr(self, f"layer{number}")(x)
+        for layer in self._layers():
+            x = layer(x)
             features.append(x)
         return features
+
+    def stage_blocks(self) -> list[list[nn.Module]]:
+        return [list(layer) for layer in self._layers()]
+
+    def _layers(self) -> list[Any]:
+        """timm's stages: sequences of blocks, the first of which halves the grid."""
+        return [getattr(self, f"layer{number}") for number in range(1, len(self.depths) + 1)]
 
 
 def _spec(embed: int, depths: tuple[int, ...]) -> EncoderSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 from torch import Tensor
 
 from mimray.mim.encoders.dense_attention import BiasedAttention, use_dense_attention
@@ -25,12 +25,20 @@ class SwinEncoder(SwinStages, SwinTransformer):  # type: ignore[misc]
         use_dense_attention(self.layers, BiasedAttention)
 
 
+class VisibleSwinBlock(SwinTransformerBlock):
+    """timm's block, on visible tokens (B, V, C) where they have a layout."""
+
+    def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
+        if layout is None:
+            return super().forward(x)
+        x = x + self.drop_path1(attention(self.attn, self.norm1(x), layout))
+        return x + self.drop_path2(self.mlp(self.norm2(x)))
+
+
 class VisibleSwinEncoder(VisibleStages, SwinEncoder):  # type: ignore[misc]
     """Encodes `visible` tokens of each picture and no others; see `VisibleStages`."""
 
-    def run_block(self, block: Any, tokens: Tensor, layout: Layout) -> Tensor:
-        tokens = tokens + block.drop_path1(attention(block.attn, block.norm1(tokens), layout))
-        return tokens + block.drop_path2(block.mlp(block.norm2(tokens)))
+    visible_block = VisibleSwinBlock
 
 
 def attention(attn: Any, tokens: Tensor, layout: Layout) -> Tensor:

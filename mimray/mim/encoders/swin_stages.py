@@ -54,6 +54,9 @@ class SwinStages(Encoder):
     def tokens(self, images: Tensor) -> Tensor:
         return self.patch_embed(images)
 
+    def stage_blocks(self) -> list[list[nn.Module]]:
+        return [list(stage.blocks) for stage in self.layers]
+
     def feature_maps(self, tokens: Tensor) -> list[Tensor]:
         features: list[Tensor] = []
         for stage in self.layers:  # timm merges patches at the start of a stage

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.models.swin_transformer_v2 import SwinTransformerV2
+from timm.models.swin_transformer_v2 import SwinTransformerV2, SwinTransformerV2Block
 from torch import Tensor
 from torch.nn.functional import linear, normalize
 
@@ -49,12 +49,20 @@ class SwinV2Encoder(SwinStages, SwinTransformerV2):  # type: ignore[misc]
         self.register_buffer("bias_windows", bias_windows(self.layers))
 
 
+class VisibleSwinV2Block(SwinTransformerV2Block):
+    """timm's block, on visible tokens (B, V, C) where they have a layout."""
+
+    def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
+        if layout is None:
+            return super().forward(x)
+        x = x + self.drop_path1(self.norm1(attention(self.attn, x, layout)))
+        return x + self.drop_path2(self.norm2(self.mlp(x)))
+
+
 class VisibleSwinV2Encoder(VisibleStages, SwinV2Encoder):  # type: ignore[misc]
     """Encodes `visible` tokens of each picture and no others; see `VisibleStages`."""
 
-    def run_block(self, block: Any, tokens: Tensor, layout: Layout) -> Tensor:
-        tokens = tokens + block.drop_path1(block.norm1(attention(block.attn, tokens, layout)))
-        return tokens + block.drop_path2(block.norm2(block.mlp(tokens)))
+    visible_block = VisibleSwinV2Block
 
 
 def attention(attn: Any, tokens: Tensor, layout: Layout) -> Tensor:

@@ -6,7 +6,6 @@ not at all, and merging patches never mixes the two.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -25,7 +24,11 @@ class VisibleStages(SwinStages):
     dense encoder's names and shapes, but for `mask_token`: it has the last stage's width and stands at
     hidden places of the last map, after the encoder. Earlier maps are 0 there. With nothing hidden it
     is the dense encoder. Raises ValueError where windows do not divide a stage's grid.
+
+    `visible_block`: timm's, which takes a layout besides where its tokens are visible ones, (B, V, C).
     """
+
+    visible_block: type[nn.Module]
 
     def __init__(
         self,
@@ -38,12 +41,10 @@ class VisibleStages(SwinStages):
         super().__init__(image_size, window, drop_path, **sizes)
         check_windows(window, [stage.blocks[0].input_resolution for stage in self.layers])
         self.visible = visible
+        for block in (block for blocks in self.stage_blocks() for block in blocks):
+            block.__class__ = self.visible_block  # timm's stages name the class that they build
         self.mask_token = nn.Parameter(torch.empty(1, 1, 1, self.channels))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
-
-    @abstractmethod
-    def run_block(self, block: Any, tokens: Tensor, layout: Layout) -> Tensor:
-        """One of timm's blocks on visible tokens, (B, V, C) -> the same."""
 
     def forward(self, images: Tensor, hidden: Tensor | None = None) -> list[Tensor]:
         if hidden is None:
@@ -67,7 +68,7 @@ class VisibleStages(SwinStages):
         for block in stage.blocks:
             if block.shift_size not in layouts:
                 layouts[block.shift_size] = lay_out(places, block)
-            tokens = self.run_block(block, tokens, layouts[block.shift_size])
+            tokens = block(tokens, layouts[block.shift_size])
         return tokens
 
 

@@ -5,12 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from timm.models.beit import Block
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear, scaled_dot_product_attention
 
 from mimray.mim.encoders.packing import embed_visible, to_map, visible_places
 from mimray.mim.encoders.protocol import Encoder
 from mimray.mim.encoders.window_attention import bias_at
+
+
+class VisibleBlock(Block):
+    """timm's BEiT block, on some tokens of each picture where it is told which."""
+
+    def forward(
+        self, x: Tensor, shared_rel_pos_bias: Tensor | None = None, at: Tensor | None = None
+    ) -> Tensor:
+        """Tokens (B, n, embed), standing `at` (B, n); a table of the block's own goes before the bias
+        that is given."""
+        if at is None:
+            return super().forward(x, shared_rel_pos_bias)
+        bias = shared_rel_pos_bias
+        if self.attn.relative_position_bias_table is not None:
+            bias = position_bias(self.attn, at)
+        one = 1.0 if self.gamma_1 is None else self.gamma_1
+        two = 1.0 if self.gamma_2 is None else self.gamma_2
+        x = x + self.drop_path1(one * attention(self.attn, self.norm1(x), bias))
+        return x + self.drop_path2(two * self.mlp(self.norm2(x)))
 
 
 class VisibleBlocks(Encoder):
@@ -33,6 +53,8 @@ class VisibleBlocks(Encoder):
     def __init__(self, *sizes: Any, visible: int | None = None, **more: Any) -> None:
         super().__init__(*sizes, **more)
         self.visible = visible
+        for block in self.blocks:
+            block.__class__ = VisibleBlock  # timm's encoder names the class that it builds
         self.mask_token = nn.Parameter(self.mask_token.detach()[None])
 
     def forward(self, images: Tensor, hidden: Tensor | None = None) -> list[Tensor]:
@@ -54,7 +76,7 @@ class VisibleBlocks(Encoder):
         bias = None if shared is None else position_bias(shared, at)
         outputs: list[Tensor] = []
         for number, block in enumerate(self.blocks, start=1):
-            x = run_block(block, x, at, bias)
+            x = block(x, bias, at)
             if number in self.ends:
                 outputs.append(x)
         outputs[-1] = self.norm(x)
@@ -65,17 +87,6 @@ def position_bias(table: Any, at: Tensor) -> Tensor:
     """The bias of timm's table between the tokens `at` (B, n) of each picture: (B, heads, n, n)."""
     index = table.relative_position_index[at[:, :, None], at[:, None, :]]
     return bias_at(table.relative_position_bias_table, index)
-
-
-def run_block(block: Any, x: Tensor, at: Tensor, bias: Tensor | None) -> Tensor:
-    """timm's BEiT block on some tokens of each picture; a table of its own goes before `bias`."""
-    attn = block.attn
-    if attn.relative_position_bias_table is not None:
-        bias = position_bias(attn, at)
-    one = 1.0 if block.gamma_1 is None else block.gamma_1
-    two = 1.0 if block.gamma_2 is None else block.gamma_2
-    x = x + block.drop_path1(one * attention(attn, block.norm1(x), bias))
-    return x + block.drop_path2(two * block.mlp(block.norm2(x)))
 
 
 def attention(attn: Any, x: Tensor, bias: Tensor | None) -> Tensor:

@@ -74,6 +74,9 @@ class ViTEncoder(Encoder, Beit):  # type: ignore[misc]
         rows, columns = (n // self.patch for n in images.shape[-2:])
         return self.patch_embed(images).unflatten(1, (rows, columns))
 
+    def stage_blocks(self) -> list[list[nn.Module]]:
+        return [list(self.blocks)]
+
     def feature_maps(self, tokens: Tensor) -> list[Tensor]:
         rows, columns = tokens.shape[1:3]
         outputs = self.run_blocks(tokens.flatten(1, 2))
