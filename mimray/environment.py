@@ -40,6 +40,11 @@ def prepare() -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
+def compile_cache() -> Path:
+    """Where compiled blocks lie, on each host its own: later runs take them from there."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mimray" / "compiled"
+
+
 def project_folder() -> Path:
     """Where runs and the tracking database lie by default: MIMRAY_HOME, or the current folder.
 

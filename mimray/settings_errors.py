@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ValidationError
+if TYPE_CHECKING:  # floor 1 knows its names by `nearest`, and needs no pydantic
+    from pydantic import BaseModel, ValidationError
 
 
 def known_settings(schema: type[BaseModel]) -> list[str]:
     """Every `section.key` of a recipe, and the sections themselves."""
+    from pydantic import BaseModel
+
     names: list[str] = []
     for section, field in schema.model_fields.items():
         names.append(section)

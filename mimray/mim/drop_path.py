@@ -20,19 +20,30 @@ class SampleSeeds:
 
 
 class HashedDropPath(nn.Module):
-    """Drops the residual branch of a sample with probability `rate`, and rescales the others."""
+    """Drops the residual branch of a sample with probability `rate`, and rescales the others.
+
+    A pass reads rate and layer as tensors, `own_rate` and `own_layer`: numbers would make every block
+    one that torch.compile has not seen.
+    """
+
+    own_rate: Tensor
+    own_layer: Tensor
 
     def __init__(self, rate: float, layer: int, seeds: SampleSeeds) -> None:
         super().__init__()
         self.rate, self.layer, self.seeds = rate, layer, seeds
+        self.drops = rate > 0.0
+        rates = torch.tensor(rate, dtype=torch.float64)
+        self.register_buffer("own_rate", rates, persistent=False)
+        self.register_buffer("own_layer", torch.tensor(layer), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0.0:
+        if not (self.training and self.drops):
             return x
         seeds = self.seeds.current
         assert seeds is not None, "MaskedImageModel.forward sets the seeds"
-        keep = uniform(key(Purpose.DROP_PATH, seeds, self.layer)) >= self.rate
-        scale = keep.to(x.dtype) / (1.0 - self.rate)
+        keep = uniform(key(Purpose.DROP_PATH, seeds, self.own_layer)) >= self.own_rate
+        scale = (keep / (1.0 - self.own_rate)).to(x.dtype)
         return x * scale.view(-1, *[1] * (x.ndim - 1))
 
     def extra_repr(self) -> str:

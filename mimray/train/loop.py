@@ -11,8 +11,10 @@ from typing import Any
 import ray.train
 import torch
 
+from mimray.environment import compile_cache
 from mimray.errors import own_words
 from mimray.mim.build import build_model
+from mimray.mim.compiling import accelerate
 from mimray.mim.guard import build_guard
 from mimray.mim.parallel import average_statistics, replicate
 from mimray.mim.step import micro_batch, train_step
@@ -50,6 +52,8 @@ def train(job: Job) -> dict[str, Any]:
         # ----- model, optimiser, and where to go on ------------------------------------------------
         torch.manual_seed(recipe.run.seed)
         model = build_model(recipe).to(trainer.device)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compile_cache()))
+        accelerate(model, recipe.speed, trainer.device)
         replicas = replicate(model, recipe.speed.parallel, trainer.device, trainer.bf16)
         optimizer = build_optimizer(model, recipe.optim)
         guard = build_guard(recipe.optim, trainer.device)

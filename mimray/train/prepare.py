@@ -19,6 +19,7 @@ from mimray.mim.build import build_model
 from mimray.mim.encoders import ENCODERS
 from mimray.mim.heads import HEADS
 from mimray.mim.masks import STRATEGIES, realised_ratio
+from mimray.mim.recomputing import check_stages
 from mimray.mim.targets import TARGETS
 from mimray.optim import official_decays
 from mimray.recipe import Recipe
@@ -65,6 +66,7 @@ def check_model(recipe: Recipe) -> None:
         realised_ratio(recipe.mask.strategy, recipe.model.image_size, unit, recipe.mask.ratio)
         with torch.device("meta"):
             model = build_model(recipe)
+        check_stages(model.encoder, recipe.speed.checkpoint_stages)
         if recipe.optim.like_official:
             official_decays(spec.family)
     except ValueError as error:
