@@ -40,10 +40,13 @@ def build_parser() -> argparse.ArgumentParser:
     demo.set_defaults(recipe="demo", verb="pretrain")
     pretrain = verbs.add_parser("pretrain", help="pre-train a recipe, or go on with it")
     pretrain.add_argument("recipe", metavar="RECIPE", help="a recipe's name or a YAML file")
-    doctor = verbs.add_parser(
-        "doctor", help="check this machine, or cluster, for a recipe; starts nothing"
-    )
+    doctor = verbs.add_parser("doctor", help="check this machine, or cluster, for a recipe")
     doctor.add_argument("recipe", metavar="RECIPE", nargs="?", default="demo")
+    doctor.add_argument(
+        "--profile", action="store_true",
+        help="predict operations, memory, speed and days, then measure 20 steps; without it nothing "
+        "is started",
+    )  # fmt: skip
     for verb in (demo, pretrain, doctor):
         verb.add_argument("overrides", metavar="section.key=value", nargs="*", help=OVERRIDES)
         verb.add_argument("--json", action="store_true", help="print one JSON object")

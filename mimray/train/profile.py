@@ -21,7 +21,7 @@ from mimray.train.prediction import Prediction, refuse_what_does_not_fit
 from mimray.train.run_folder import RunFolder, remove_empty
 
 STEPS, WARM_UP = 20, 5
-_ROW, _SAVE = 5, 10  # steps; a row waits for the device
+_ROW, _SAVE = WARM_UP, 10  # steps; a row waits for the device, and the first ends the warm-up
 _TOTAL = WARM_UP + STEPS + 1  # validation comes with the last
 
 Row = dict[str, Any]
@@ -141,8 +141,7 @@ def read_rows(rows: list[Row], recipe: Recipe, clock: Clock, ideal: float) -> Me
     between two rows beside these. Of two checkpoints the quicker counts, for the first touches fresh
     memory and the second may wait for the first to be written.
     """
-    pairs = [(a, b) for a, b in pairwise(rows) if a["step"] >= WARM_UP]
-    pairs = [(a, b) for a, b in pairs if b["step"] <= WARM_UP + STEPS]
+    pairs = [(a, b) for a, b in pairwise(rows) if b["step"] <= WARM_UP + STEPS]
     beside = [max(0.0, b["time"] - a["time"] - b["speed/seconds"]) for a, b in pairs]
     saved = [a["step"] % _SAVE == 0 for a, _ in pairs]
     report = min(gap for gap, save in zip(beside, saved, strict=True) if not save)

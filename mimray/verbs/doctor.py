@@ -1,4 +1,7 @@
-"""`mimray doctor [RECIPE]`: would this run start here? Every finding with its mend; starts nothing."""
+"""`mimray doctor [RECIPE]`: would this run start here? Every finding with its mend; starts nothing.
+
+With `--profile` also what the run will take, predicted, and where the time of 20 real steps goes.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,21 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mimray.errors import UserError
+from mimray.errors import MimrayError, UserError
 from mimray.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from mimray.train.job import Job
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a line a check; exit 2 if one of them would stop the run."""
+    """Print a line a check, and the profile; exit 2 if one of the checks would stop the run, or if it
+    is too large to be measured here."""
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     checks: dict[str, Callable[[Recipe], str]] = {
         "versions": _versions,
@@ -24,19 +33,69 @@ def run(arguments: argparse.Namespace) -> int:
         "storage": _storage,
         "machine": _machine,
     }
-    findings = []
-    for name, check in checks.items():
-        try:
-            findings.append({"check": name, "ok": True, "finding": check(recipe)})
-        except UserError as error:
-            findings.append({"check": name, "ok": False, "finding": str(error)})
+    findings = [_finding(name, check, recipe) for name, check in checks.items()]
     well = all(f["ok"] for f in findings)
+    result: dict[str, Any] = {"ok": well, "findings": findings}
+    say = (lambda _: None) if arguments.json else print
+    for f in findings:
+        say(f"{'ok  ' if f['ok'] else 'MEND'}  {f['check']:<9} {f['finding']}")
+    status = 0 if well else 2
+    if arguments.profile:
+        status = _profile(recipe, findings, result, say)
     if arguments.json:
-        print(json.dumps({"ok": well, "findings": findings}))
-    else:
-        for f in findings:
-            print(f"{'ok  ' if f['ok'] else 'MEND'}  {f['check']:<9} {f['finding']}")
-    return 0 if well else 2
+        print(json.dumps(result))
+    return status
+
+
+def _finding(name: str, check: Callable[[Recipe], str], recipe: Recipe) -> dict[str, Any]:
+    try:
+        return {"check": name, "ok": True, "finding": check(recipe)}
+    except UserError as error:
+        return {"check": name, "ok": False, "finding": str(error)}
+
+
+def _profile(
+    recipe: Recipe,
+    findings: list[dict[str, Any]],
+    result: dict[str, Any],
+    say: Callable[[str], None],
+) -> int:
+    """Put `predicted` and `measured` in the result, or in `not_measured` why not; say both. Returns the
+    exit status."""
+    from mimray.train.console import Console
+    from mimray.train.prediction import predict
+    from mimray.train.profile import measure
+    from mimray.verbs.doctor_profile import lines_of_measurement, lines_of_prediction
+
+    bad = [f["check"] for f in findings if not f["ok"]]
+    result |= {"predicted": None, "measured": None, "not_measured": None}
+    console = Console()
+    try:
+        if "model" in bad:
+            raise UserError("the model has to be mended first")
+        predicted = predict(recipe, None if "data" in bad else _open(recipe))
+        result["predicted"] = predicted.to_json()
+        say("\n".join(lines_of_prediction(recipe, result["predicted"])))
+        if bad:
+            raise UserError(f"to be mended first: {', '.join(bad)}")
+        measured = measure(recipe, predicted, _open(recipe).clock, console)
+    except MimrayError as error:
+        console.clear()
+        result |= {"ok": False, "not_measured": str(error)}
+        say(f"not measured: {error}")
+        return error.exit_code
+    console.clear()
+    times = predicted.extent.times(measured.images_per_s)
+    result["measured"] = measured.to_json() | times
+    say("\n".join(lines_of_measurement(result["measured"])))
+    return 0
+
+
+@cache
+def _open(recipe: Recipe) -> Job:
+    from mimray.train.prepare import open_data
+
+    return open_data(recipe)
 
 
 def _versions(recipe: Recipe) -> str:
@@ -58,9 +117,7 @@ def _model(recipe: Recipe) -> str:
 
 
 def _data(recipe: Recipe) -> str:
-    from mimray.train.prepare import open_data
-
-    job = open_data(recipe)
+    job = _open(recipe)
     assert job.clock.total is not None
     return (
         f"{recipe.data.train} ({job.train_source.kind}): {len(job.order)} photos to train on, "
