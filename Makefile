@@ -36,7 +36,8 @@ demo: setup
 	@$(BIN)/mimray demo
 
 test: setup
-	$(BIN)/python -m pytest -m "unit or ray"
+	$(BIN)/python -m pytest -m unit -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m ray
 
 slow: setup
 	$(BIN)/python -m pytest -m slow
