@@ -67,7 +67,7 @@ def write(folder, recipe):
     return file
 
 
-@pytest.mark.ray
+@pytest.mark.faults  # no fault, but a run of its own
 def test_a_measurement_of_the_demo(tmp_path):
     done = subprocess.run(
         [
