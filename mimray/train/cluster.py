@@ -18,6 +18,16 @@ from mimray.errors import UserError
 
 log = logging.getLogger("mimray")
 _PREFIX = "mimray-"
+_PRIVATE = {
+    "RAY_enable_metrics_collection": "0",  # nobody looks
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one host, which nobody takes away
+    # glibc gives memory back to the kernel at every step otherwise: 2,650 page faults a step, 8 % of its
+    # time on a CPU
+    "MALLOC_TRIM_THRESHOLD_": "1000000000",
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+}
+"""Environment of a private Ray's processes: what costs time and serves clusters only is off."""
 
 
 @contextmanager
@@ -51,7 +61,9 @@ def ray_session(workers: int) -> Iterator[bool]:
         finally:
             ray.shutdown()
         return
-    with _private_folder() as folder, _no_api_server():
+    for name, value in _PRIVATE.items():
+        os.environ.setdefault(name, value)
+    with _private_folder() as folder, _few_servers():
         ray.init(
             address="local",
             num_cpus=private_cpus(workers),
@@ -74,20 +86,31 @@ def _workers_environment() -> dict[str, str]:
 
 
 @contextmanager
-def _no_api_server() -> Iterator[None]:
-    """Start a Ray head without its API server process.
+def _few_servers() -> Iterator[None]:
+    """Start a Ray head without servers that a single host has no use for.
 
-    Without a dashboard it has one duty, usage statistics, and even with those switched off it asks
-    the cloud metadata addresses which cloud it is on (ray 2.60, `UsageStatsHead.run`).
+    The API server without a dashboard has one duty, usage statistics, and even with those switched off
+    it asks the cloud metadata addresses which cloud it is on (ray 2.60, `UsageStatsHead.run`). The log
+    monitor forwards what nobody reads (`log_to_driver`), the monitor asks for hosts that there are not.
+    Ray Train's cleaner asks the API server whether its controller lives, and keeps the end of every group
+    of trainers waiting for the answer, 13 s; a placement group goes with the actor that made it anyway.
     """
     from ray._private import services
+    from ray._private.node import Node
+    from ray.train.v2._internal.execution.callback import ControllerCallback
+    from ray.train.v2.api import data_parallel_trainer as train
 
-    original = services.start_api_server
+    api, logs, monitor = services.start_api_server, Node.start_log_monitor, Node.start_monitor
+    cleaner = train.PlacementGroupCleanerCallback
     services.start_api_server = lambda *_, **__: (None, None)
+    train.PlacementGroupCleanerCallback = ControllerCallback  # type: ignore
+    Node.start_log_monitor = Node.start_monitor = lambda _: None  # type: ignore[method-assign]
     try:
         yield
     finally:
-        services.start_api_server = original
+        services.start_api_server = api
+        train.PlacementGroupCleanerCallback = cleaner  # type: ignore[misc]
+        Node.start_log_monitor, Node.start_monitor = logs, monitor  # type: ignore[method-assign]
 
 
 def private_cpus(workers: int) -> int:

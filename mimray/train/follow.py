@@ -22,7 +22,7 @@ from mimray.train.tracker import Tracker
 from mimray.train.trainer import Fit
 
 log = logging.getLogger("mimray")
-_POLL_SECONDS = 0.3
+_POLL_SECONDS = 0.5
 _END_SECONDS = 60.0  # for trainers to end after something went wrong
 
 
@@ -70,7 +70,7 @@ class Follower:
         asked = False
         while fit.is_alive():
             fit.join(_POLL_SECONDS)
-            messages, beats = ray.get([mailbox.take.remote(), mailbox.pulse.remote()])
+            messages, beats = ray.get(mailbox.collect.remote())
             self._take(messages)
             self.watchdog.hear(beats, time.monotonic())
             if fit.ended > self.ended:

@@ -25,7 +25,7 @@ from mimray.train import processes
 log = logging.getLogger("mimray")
 _BEAT_SECONDS = 2.0
 SILENCE_SECONDS = 40.0  # without a beat: the process is stopped, or its host is gone
-HANG_SECONDS = 60.0  # in one step, and ten times the median step
+HANG_SECONDS = 55.0  # in one step, and ten times the median step; a beat later it is a minute
 HANG_STEPS = 10.0
 DATA_SECONDS = 600.0  # a store that stumbles is asked again; ending trainers would not help it
 

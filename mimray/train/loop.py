@@ -8,8 +8,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import ray.train
 import torch
+from ray.train.v2._internal.execution.context import get_train_context
 
 from mimray.environment import compile_cache
 from mimray.errors import own_words
@@ -147,5 +147,8 @@ def train(job: Job) -> dict[str, Any]:
 
 
 def preempted() -> bool:
-    """Whether Ray has been told that a host of this group will be taken away."""
-    return ray.train.get_preemption_info() is not None
+    """Whether Ray has told this trainer that a host of its group will be taken away.
+
+    Ray's public function asks all trainers and waits for them, at every step; the votes do that beside it.
+    """
+    return get_train_context().preemption_context.preemption_info is not None

@@ -47,10 +47,10 @@ class Mailbox:
         """A trainer lives; see `heartbeat.Beat`."""
         self.beats[beat.rank] = beat
 
-    def pulse(self) -> list[Any]:
-        """The newest beat of each trainer that gave one since the last call."""
+    def collect(self) -> tuple[list[Message], list[Any]]:
+        """What `take` returns, and the newest beat of each trainer that gave one since the last call."""
         beats, self.beats = list(self.beats.values()), {}
-        return beats
+        return self.take(), beats
 
     def has_failed(self) -> bool:
         """Whether a trainer said that the run failed: starting again would end there too."""

@@ -42,4 +42,4 @@ def test_a_step_that_does_not_end(tmp_path, reference):
     done = run.finish()
     assert_same(run, done, reference)
     (event,) = done.record["events"]
-    assert event["why"] == "no step has ended for 60 s" and event["ranks"] == [0, 1]
+    assert event["why"] == "no step has ended for 55 s" and event["ranks"] == [0, 1]

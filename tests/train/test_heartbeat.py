@@ -32,9 +32,9 @@ def test_a_trainer_without_beats_is_ended_alone_within_a_minute():
 
 
 def test_a_step_that_does_not_end_ends_all():
-    assert verdict([beat(0, 59.0), beat(1, 59.0)]) is None
-    ended, why = verdict([beat(0, 61.0), beat(1, 61.0)])
-    assert [b.rank for b in ended] == [0, 1] and why == "no step has ended for 60 s"
+    assert verdict([beat(0, 54.0), beat(1, 54.0)]) is None
+    ended, why = verdict([beat(0, 56.0), beat(1, 56.0)])
+    assert [b.rank for b in ended] == [0, 1] and why == "no step has ended for 55 s"
 
 
 def test_long_steps_have_ten_times_the_median():
