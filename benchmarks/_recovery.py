@@ -59,7 +59,9 @@ def train(job: Job) -> dict[str, Any]:
     from mimray.train import loop
 
     note("imported")
-    rank = loop.ray.train.get_context().get_world_rank()
+    import ray.train
+
+    rank = ray.train.get_context().get_world_rank()
     batches, train_step = loop.Batches, loop.train_step
 
     class Noted(batches):  # type: ignore[misc, valid-type]

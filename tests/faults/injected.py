@@ -77,9 +77,11 @@ class Faults:
 
 def train(job: Job) -> dict[str, Any]:
     """The training loop, with faults and notes put around what it calls."""
+    import ray.train
+
     from mimray.train import loop
 
-    faults = Faults(loop.ray.train.get_context().get_world_rank())
+    faults = Faults(ray.train.get_context().get_world_rank())
     note_rows(loop, faults)
     put_into_steps(loop, faults)
     put_into_records(faults)

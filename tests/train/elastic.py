@@ -62,7 +62,9 @@ def noting(job: Job) -> dict:
             return job.stop_after is not None and at["position"] + 1 >= job.stop_after
 
     loop.Batches, loop.micro_batch, loop.Post = Noting, noted, Stopping
-    rank = loop.ray.train.get_context().get_world_rank()
+    import ray.train
+
+    rank = ray.train.get_context().get_world_rank()
     try:
         return loop_train(job)
     finally:
