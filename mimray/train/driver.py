@@ -35,9 +35,7 @@ class Driver:
 
     def drive(self) -> dict[str, Any]:
         """Start Ray and the trainers, follow them to the end, and close the record."""
-        step = checkpoint.newest(self.run) or 0
-        if step:  # the last start may have died before it noted it
-            self.record.update(steps=step, checkpoint=checkpoint.name_of(step))
+        step = self._note_checkpoint()
         self._say_what_it_is(step)
         # in this order, for Ray puts a handler of SIGTERM in place when it starts
         speed = self.recipe.speed
@@ -66,6 +64,13 @@ class Driver:
                 self._close("failed", "an error of mimray's own")
                 raise
             return self._end(status)
+
+    def _note_checkpoint(self) -> int:
+        """How far the run is; the trainers' own word may have been lost with them."""
+        step = checkpoint.newest(self.run) or 0
+        if step:
+            self.record.update(steps=step, checkpoint=checkpoint.name_of(step))
+        return step
 
     def _say_what_it_is(self, step: int) -> None:
         photos, chosen = self.record["photos"], self.recipe.data.subset
@@ -128,6 +133,7 @@ class Driver:
         rows = self.run.rows()
         if rows:
             self.run.write("figures/loss.png", self.draw(rows, self.record["name"]))
+        self._note_checkpoint()
         self.record["final"] = final_metrics(rows)
         self.record.save(status=status, error=error, mlflow_run_id=self.tracker.run_id)
         with suppress(OSError):  # Ray Train's own notes; another start makes others
