@@ -50,7 +50,7 @@ some-faults: setup
 	$(BIN)/python -m pytest -m "faults and not long"
 
 lab: setup
-	$(BIN)/python -m pytest -m lab
+	$(BIN)/python -m pytest -m "lab and not long"
 
 check: setup
 	$(BIN)/ruff check .

@@ -102,7 +102,7 @@ class Follower:
         self.growth.began()
         try:
             check_hosts(self.job)
-        except UserError as error:
+        except (UserError, ray.exceptions.RayError) as error:  # a host may be lost just now
             self.progress.say(f"there is room for more trainers, but {error}")
             return
         self.progress.say("there is room for more trainers: starting again after this step")
