@@ -40,7 +40,7 @@ test: setup
 	$(BIN)/python -m pytest -m ray
 
 slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2
 
 faults: setup
 	$(BIN)/python -m pytest -m faults

@@ -49,7 +49,8 @@ def pretraining_model(golden, target="pixels"):
     """The same with the official weights."""
     model = build_pretraining(golden.info["config"], target)
     report = weights.load(model, official_weights(golden))
-    assert not report.missing and not report.resized
+    # a file without SwinV2's coordinates does not tell the windows its bias was learned at
+    assert set(report.missing) <= {"encoder.bias_windows"} and not report.resized
     return model
 
 
