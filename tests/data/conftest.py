@@ -11,6 +11,7 @@ from PIL import Image
 
 import mimray
 from mimray.data.decode import decode
+from mimray.data.node_cache import NodeCache
 from mimray.data.sources import open_source
 from mimray.errors import UserError
 
@@ -83,3 +84,11 @@ def picture_folder(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
     return tmp_path, sorted(names)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIMRAY_CACHE", str(tmp_path / "cache"))
+    cache = NodeCache(limit=2**20)
+    yield cache
+    cache.clear()

@@ -16,7 +16,6 @@ from pyarrow import fs
 
 from mimray.data import stores
 from mimray.data.files import join, list_files, read_bytes, read_unchanged, resolve, write_atomic
-from mimray.data.node_cache import NodeCache
 from mimray.data.sources import open_source
 from mimray.errors import RunFailed
 from tests.data.conftest import refused, write_parquet
@@ -67,14 +66,6 @@ def upload(server, tmp_path):
         return uri
 
     return upload
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("MIMRAY_CACHE", str(tmp_path / "cache"))
-    cache = NodeCache(limit=2**20)
-    yield cache
-    cache.clear()
 
 
 def fill(kind, folder, count=100):

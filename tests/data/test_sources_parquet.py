@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimray.data.node_cache import NodeCache, cache_key
+from mimray.data.node_cache import cache_key
 from mimray.data.sources import open_source
 from tests.data.conftest import PICTURES, refused, write_parquet
 
@@ -50,14 +50,6 @@ def test_row_groups_without_rows_are_left_out(tmp_path):
     write_parquet(tmp_path / "b.parquet", PICTURES[:2])
     source = open_source(str(tmp_path))
     assert source.groups.tolist() == [2] and source.read([1]) == [PICTURES[1]]
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("MIMRAY_CACHE", str(tmp_path / "cache"))
-    cache = NodeCache(limit=2**20)
-    yield cache
-    cache.clear()
 
 
 @pytest.mark.parametrize("layout", ["struct", "binary", "large_binary"])

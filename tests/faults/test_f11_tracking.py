@@ -16,7 +16,7 @@ from mimray.train.spool import head_of
 from mimray.train.sync import sync
 from mimray.train.tracker import Tracker
 from tests.faults.mlflow_server import Proxy, free_port, locked, start_server, stop_server
-from tests.train.runs import TINY, Finished, command, environment
+from tests.train.runs import TINY, Finished, environment, start
 from tests.train.tracked import Store, assert_whole, make_run, row
 
 pytestmark = pytest.mark.faults
@@ -146,14 +146,7 @@ def test_a_real_run_whose_server_is_killed_in_the_middle_and_comes_back_after_th
     server = start_server(tmp_path, port)
     length = ("schedule.length=60it", "run.validate_every=30it", "run.checkpoint_every=30it")
     words = [*TINY, *length, f"run.tracking=http://127.0.0.1:{port}"]
-    process = subprocess.Popen(
-        command(tmp_path, *words),
-        env=environment(),
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start(tmp_path, *words)
     try:
         store = Store(tmp_path / "mlflow.db")
         wait_for_rows(store, process)
@@ -191,14 +184,7 @@ def test_a_real_run_whose_server_is_killed_in_the_middle_and_comes_back_after_th
 
 
 def test_a_run_whose_driver_was_killed_is_killed_in_mlflow_too(tmp_path):
-    process = subprocess.Popen(
-        command(tmp_path, *TINY, "schedule.length=1000it"),
-        env=environment(),
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = start(tmp_path, *TINY, "schedule.length=1000it")
     try:
         store = Store(tmp_path / "mlflow.db")
         wait_for_rows(store, process)

@@ -2,13 +2,12 @@
 
 import contextlib
 import shutil
-import subprocess
 import time
 
 import pytest
 
 from mimray.data.sources import open_source
-from tests.train.runs import command, environment
+from tests.train.runs import start
 
 pytestmark = pytest.mark.faults
 
@@ -23,14 +22,7 @@ def test_a_run_whose_pictures_vanish_ends_with_a_line_that_names_one(tmp_path, l
         *(f"data.train={pictures}", "schedule.length=5000it", "schedule.warmup=0it"),
         *("optim.batch=8", "run.log_every=1it", f"speed.loader={loader}"),
     ]
-    process = subprocess.Popen(
-        command(tmp_path, *words),
-        env=environment(),
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start(tmp_path, *words)
     try:
         rows, deadline = tmp_path / "runs/run/metrics.jsonl", time.monotonic() + 120
         while not (rows.exists() and rows.stat().st_size) and time.monotonic() < deadline:

@@ -63,6 +63,19 @@ def environment(**more: str) -> dict[str, str]:
     return inherited | more
 
 
+def start(folder: Path, *overrides: str) -> subprocess.Popen:
+    """`mimray pretrain` in the background, in a process group of its own."""
+    return subprocess.Popen(
+        command(folder, *overrides),
+        env=environment(),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
 def pretrain(
     folder: Path, *overrides: str, prefix: tuple[str, ...] = (), timeout: float = 240
 ) -> Finished:
