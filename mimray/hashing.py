@@ -34,6 +34,9 @@ class Purpose(IntEnum):
     SPARE = 8
     SUBSET = 9
     CLUSTERS = 10
+    MIX = 11
+    ERASE = 12
+    PROBE = 13
 
 
 def _shift_right(x: Any, bits: int) -> Any:

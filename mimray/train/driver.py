@@ -10,6 +10,7 @@ from mimray.errors import RunFailed, Stopped, TakenOver, UserError
 from mimray.train import checkpoint
 from mimray.train.cleanup import clear_cache
 from mimray.train.cluster import ray_session
+from mimray.train.fence import Fence
 from mimray.train.follow import Follower, Progress
 from mimray.train.job import Job
 from mimray.train.record import Record, final_metrics
@@ -27,9 +28,9 @@ Draw = Callable[[list[dict[str, Any]], str], bytes]
 class Driver:
     """One start of one run. The only writer of `run.json` and of MLflow."""
 
-    def __init__(self, job: Job, progress: Progress, draw: Draw) -> None:
+    def __init__(self, job: Job, fence: Fence, progress: Progress, draw: Draw) -> None:
         self.job, self.run, self.recipe = job, job.run, job.recipe
-        self.progress, self.draw = progress, draw
+        self.fence, self.progress, self.draw = fence, progress, draw
         self.record = Record(job)
         self.tracker: Tracker | None = None
 
@@ -50,7 +51,9 @@ class Driver:
             self.tracker = self._begin()
             try:
                 try:
-                    follower = Follower(self.job, self.record, self.tracker, self.progress)
+                    follower = Follower(
+                        self.job, self.fence, self.record, self.tracker, self.progress
+                    )
                     status = follower.follow(layout, stopping)
                 finally:
                     if self.job.train_source.cache is not None:

@@ -2,7 +2,8 @@
 
 Whoever wants to write claims the next number. A holder that lives is left alone: a newcomer looks
 whether its sign changes, and never at a clock, for clocks differ and jump. A holder that was taken for
-dead finds a higher number before its next write, and stops.
+dead finds a higher number before its next write, and stops. So does a group of trainers that was taken
+for dead: the driver takes another number for the next one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 _SIGN_SECONDS = 5.0
 _PATIENCE_SECONDS = 20.0  # a holder on another host that gives no sign for so long is gone
 _SETTLE_SECONDS = 2.0  # on a store, for two claims of one moment to see each other
+_TAKEN_OVER = (
+    "another process has taken this run over, for this one gave no sign of life; it goes on there"
+)
 
 
 class Fence:
@@ -58,6 +62,22 @@ class Fence:
         self.run.token = self.token = self._take(number)
         self._forget_before(number)
         threading.Thread(target=self._sign, name="fence", daemon=True).start()
+
+    def renew(self) -> None:
+        """Take the next number, so that trainers which were given the present one write no more.
+
+        Raises TakenOver where somebody else has taken it.
+        """
+        held = self.token
+        number = _number(held) + 1
+        # before the file is there, or the driver's own writes would meet it in between
+        self.run.token = f"{number:08d}"
+        try:
+            self.run.token = self.token = self._take(number)
+        except UserError:
+            self.run.token = held
+            raise TakenOver(_TAKEN_OVER) from None
+        self._forget_before(number)
 
     def release(self) -> None:
         """Let the next one in without waiting."""
@@ -160,10 +180,7 @@ def check_token(filesystem: fs.FileSystem, folder: str, token: str) -> None:
     """Raises TakenOver if another process has claimed after `token`. Called before every write."""
     newest = newest_token(filesystem, folder)
     if newest is None or _number(newest) > _number(token):
-        raise TakenOver(
-            "another process has taken this run over, for this one gave no sign of life; "
-            "it goes on there"
-        )
+        raise TakenOver(_TAKEN_OVER)
 
 
 def identity(pid: int) -> dict[str, Any]:

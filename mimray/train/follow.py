@@ -12,6 +12,7 @@ import ray
 
 from mimray.errors import RunFailed, UserError
 from mimray.train.elastic import Growth
+from mimray.train.fence import Fence
 from mimray.train.heartbeat import Watchdog, end_trainers
 from mimray.train.job import Job
 from mimray.train.mailbox import Mailbox, Message
@@ -37,8 +38,10 @@ class Progress(Protocol):
 class Follower:
     """Looks after the trainers of one start, from the driver's main thread."""
 
-    def __init__(self, job: Job, record: Record, tracker: Tracker, progress: Progress) -> None:
-        self.job, self.run = job, job.run
+    def __init__(
+        self, job: Job, fence: Fence, record: Record, tracker: Tracker, progress: Progress
+    ) -> None:
+        self.job, self.run, self.fence = job, job.run, fence
         self.record, self.tracker, self.progress = record, tracker, progress
         self.watchdog, self.growth = Watchdog(), Growth(job.recipe.speed)
         self.ended = 0  # groups of trainers
@@ -49,8 +52,9 @@ class Follower:
         pin = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=False)
         mailbox = Mailbox.options(scheduling_strategy=pin).remote(len(self.record["starts"]))  # type: ignore[attr-defined]
         self.job.mailbox = mailbox
+        ray.get(mailbox.admit.remote(self.run.token))
         self.growth.began()
-        fit = Fit(self.job, layout)
+        fit = Fit(self.job, layout, self.fence)
         fit.start()
         try:
             self._watch(fit, mailbox, stopping)

@@ -28,7 +28,7 @@ def pretrain(recipe: Recipe, progress: Progress, draw: Draw) -> tuple[dict[str, 
     fence = Fence(job.run)
     try:
         fence.claim()
-        return Driver(job, progress, draw).drive(), False
+        return Driver(job, fence, progress, draw).drive(), False
     except SystemExit:  # Ray's own answer to SIGTERM, while it starts or ends
         raise Stopped("stopped while Ray started or ended; the same command goes on") from None
     finally:

@@ -45,7 +45,7 @@ def train(job: Job) -> dict[str, Any]:
     if Path(job.folder).is_dir():  # Ray Train has moved us; the recipe's paths are the user's
         os.chdir(job.folder)
     trainer = join_group(recipe)
-    post, heart = Post(job.mailbox), Heart(job.mailbox, trainer.rank)
+    post, heart = Post(job.mailbox, run.token), Heart(job.mailbox, trainer.rank)
     heart.start()
     recorder: Recorder | None = None
     try:

@@ -24,7 +24,12 @@ class Mailbox:
         self.messages: list[Message] = []
         self.stop = self.failed = False
         self.starts = starts
+        self.group: str | None = None
         self.beats: dict[int, Any] = {}
+
+    def admit(self, group: str | None) -> None:
+        """Take messages of this group of trainers only; one before it may not know that it was given up."""
+        self.group = group
 
     def begin(self, start: Message) -> int:
         """A group of trainers begins; returns how many began before it, in all of the run."""
@@ -32,8 +37,10 @@ class Mailbox:
         self.starts += 1
         return self.starts - 1
 
-    def push(self, messages: list[Message]) -> bool:
-        """Leave messages; returns whether the run shall stop."""
+    def push(self, group: str | None, messages: list[Message]) -> bool:
+        """Leave messages of a group of trainers; returns whether it shall stop."""
+        if group != self.group:
+            return True
         self.messages += messages
         self.failed |= any(message["kind"] == "failed" for message in messages)
         return self.stop
@@ -62,10 +69,13 @@ class Mailbox:
 
 
 class Post:
-    """A trainer's end of the mailbox: gathers messages, delivers them without waiting."""
+    """A trainer's end of the mailbox: gathers messages, delivers them without waiting.
 
-    def __init__(self, mailbox: Any) -> None:
-        self.mailbox = mailbox
+    `group`: the fence's token that its group of trainers was given.
+    """
+
+    def __init__(self, mailbox: Any, group: str | None) -> None:
+        self.mailbox, self.group = mailbox, group
         self.pending: list[Message] = []
         self.reply: Any = None
         self.sent_at = 0.0
@@ -89,5 +99,5 @@ class Post:
         ray.get(self.reply)
 
     def _deliver(self) -> None:
-        self.reply = self.mailbox.push.remote(self.pending)
+        self.reply = self.mailbox.push.remote(self.group, self.pending)
         self.pending, self.sent_at = [], time.monotonic()

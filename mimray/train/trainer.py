@@ -13,8 +13,9 @@ from ray.data import ExecutionOptions
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from mimray.errors import RunFailed, UserError, own_words
+from mimray.errors import RunFailed, TakenOver, UserError, own_words
 from mimray.train import checkpoint
+from mimray.train.fence import Fence
 from mimray.train.job import Job
 from mimray.train.memory import out_of_memory
 from mimray.train.resources import Layout, cluster_nodes, lay_out
@@ -62,12 +63,13 @@ class Fit(threading.Thread):
     Trainers that died are started again, `run.restarts` times without a new checkpoint, unless they
     said that the run failed; so are those that stopped because a host leaves, or because `resize` was
     set before they were asked to stop. With [least, most] trainers each start takes as many as there is
-    room for. `last`: set it, and there is no other start. `ended`: groups that have.
+    room for, and a number of its own from the fence, so that trainers which were given up and still
+    live do no harm. `last`: set it, and there is no other start. `ended`: groups that have.
     """
 
-    def __init__(self, job: Job, layout: Layout) -> None:
+    def __init__(self, job: Job, layout: Layout, fence: Fence) -> None:
         super().__init__(name="fit", daemon=True)
-        self.job, self.layout = job, layout
+        self.job, self.layout, self.fence = job, layout, fence
         self.result: Any = None
         self.error: Exception | None = None
         self.ended = 0
@@ -95,7 +97,9 @@ class Fit(threading.Thread):
                 self.ended += 1
             try:
                 self.layout = self._lay_out_again()
-            except Exception as error:  # no room any more, or Ray itself is gone
+                self.fence.renew()
+                ray.get(self.job.mailbox.admit.remote(self.job.run.token))
+            except Exception as error:  # no room any more, another's run now, or Ray itself is gone
                 self.error = error
                 return
 
@@ -141,6 +145,8 @@ class Fit(threading.Thread):
         if self.error is None:
             status: str = self.result.return_value["status"]
             return "finished" if status == "finished" else "stopped"
+        if isinstance(self.error, TakenOver):
+            raise self.error
         cause = first_cause(self.error)
         log.debug("training failed", exc_info=self.error)
         lines = str(cause).strip().splitlines() or [type(cause).__name__]

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -130,12 +130,13 @@ LENGTHS = st.integers(8, 120)
 
 
 @given(LENGTHS, LENGTHS, LENGTHS, LENGTHS)
+@example(100, 110, 110, 90)  # once 2 off: both passes round
 def test_the_two_passes_go_in_pillow_s_order(height, width, to_height, to_width):
     """Noise tells the orders apart: with the other one a fifth of all values would be 1 off."""
     picture = noise(height, width)
     expected = Image.fromarray(picture).resize((to_width, to_height), Image.Resampling.BILINEAR)
     difference = rescale(picture, (to_height, to_width)).astype(int) - np.asarray(expected)
-    assert np.abs(difference).max() <= 1 and np.mean(difference != 0) < 0.1
+    assert np.abs(difference).max() <= 2 and np.mean(difference != 0) < 0.1
 
 
 def test_the_order_turns_where_pillow_s_does():

@@ -1,5 +1,6 @@
 """One writer a run: who may claim it, when, and what the loser may still write."""
 
+import copy
 import json
 import multiprocessing
 import os
@@ -203,3 +204,57 @@ def test_a_run_that_never_began_leaves_nothing(folder):
     holder.withdraw()
     holder.release()
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", [RunFolder, on_store], ids=["local", "store"])
+def test_a_group_that_was_given_up_writes_nothing_more(folder, where, monkeypatch):
+    monkeypatch.setattr(fence, "_SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr(fence, "_SIGN_SECONDS", 0.05)
+    (folder / "run").mkdir()
+    run = where(str(folder))
+    holder = Fence(run)
+    holder.claim()
+    given_up = copy.copy(run)  # what its trainers were sent
+    holder.renew()
+    run.write("recipe.yaml", b"the driver's")
+    with pytest.raises(TakenOver):
+        given_up.write("recipe.yaml", b"a stale trainer's")
+    copy.copy(run).append_rows([{"step": 1}])
+    assert run.read("recipe.yaml") == b"the driver's"
+    with pytest.raises(UserError, match="being trained"):  # the hold is still one
+        Fence(where(str(folder))).claim()
+    holder.release()
+
+
+def test_the_driver_writes_while_the_number_changes(folder):
+    run = RunFolder(str(folder))
+    holder, over, failed = Fence(run), threading.Event(), []
+    holder.claim()
+
+    def write():
+        while not over.is_set():
+            try:
+                run.write("run.json", b"{}")
+            except TakenOver as error:
+                failed.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for _ in range(50):
+        holder.renew()
+    over.set()
+    writer.join()
+    holder.release()
+    assert not failed and int(run.token) == 51
+
+
+def test_who_was_taken_over_from_cannot_renew(folder):
+    run = RunFolder(str(folder))
+    holder = Fence(run)
+    holder.claim()
+    foreign(folder, 2)
+    with pytest.raises(TakenOver):
+        holder.renew()
+    with pytest.raises(TakenOver):
+        run.write("recipe.yaml", b"")
+    holder.release()
