@@ -51,6 +51,21 @@ def build_parser() -> argparse.ArgumentParser:
         verb.add_argument("overrides", metavar="section.key=value", nargs="*", help=OVERRIDES)
         verb.add_argument("--json", action="store_true", help="print one JSON object")
 
+    finetune = verbs.add_parser("finetune", help="train a classifier end to end from an encoder")
+    finetune.add_argument(
+        "recipe", metavar="RECIPE", help="a fine-tuning recipe's name or a YAML file"
+    )
+    finetune.add_argument(
+        "--from", dest="weights", metavar="CKPT",
+        help="a run, checkpoint or file of weights; supervised:timm/NAME; or scratch",
+    )  # fmt: skip
+    finetune.add_argument(
+        "--here", action="store_true",
+        help="train in this process, with one trainer and without starting Ray",
+    )  # fmt: skip
+    finetune.add_argument("overrides", metavar="section.key=value", nargs="*", help=OVERRIDES)
+    finetune.add_argument("--json", action="store_true", help="print one JSON object")
+
     recipe = verbs.add_parser("recipe", help="list recipes, or show one with all its settings")
     recipe.add_argument("action", choices=["list", "show"])
     recipe.add_argument("recipe", metavar="RECIPE", nargs="?")

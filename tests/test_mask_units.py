@@ -7,7 +7,7 @@ import pytest
 from mimray.errors import UserError
 from mimray.mim.encoders import ENCODERS
 from mimray.recipe import load_recipe
-from mimray.train.prepare import check_model
+from mimray.train.tasks.check_pretraining import check_model
 
 pytestmark = pytest.mark.unit
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mimray.errors import UserError
 from mimray.mim.encoders import build_encoder
-from mimray.recipe import RESULT_SECTIONS, Recipe, builtin_recipes, load_any, load_recipe
-from mimray.train.prepare import check_model
+from mimray.recipe import FinetuneRecipe, Recipe, builtin_recipes, load_any, load_recipe
+from mimray.train.tasks.check_pretraining import check_model
 
 pytestmark = pytest.mark.unit
 
@@ -259,7 +259,8 @@ def test_every_setting_of_run_and_speed_is_decided_about():
 
 
 def test_every_section_is_a_result_or_known_not_to_be():
-    assert set(Recipe.model_fields) == {*RESULT_SECTIONS, "name", "run", "speed"}
+    for kind in (Recipe, FinetuneRecipe):
+        assert set(kind.model_fields) == {*kind.results, "name", "run", "speed"}
 
 
 # ----- imports ------------------------------------------------------------------------------------

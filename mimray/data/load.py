@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from mimray.data.crop import Crop, centre_crop, cut, draws, random_crop
+from mimray.data.crop import centre_crop, cut, cut_centre, draws, random_crop
 from mimray.data.decode import REASONS, Unreadable, decode
 from mimray.data.framing import Framing
 from mimray.data.plan import PADDING, Block
+from mimray.data.randaugment import rand_augment
 from mimray.data.sources import Source
 
 
@@ -32,9 +33,11 @@ def load_block(source: Source, block: Block, framing: Framing) -> dict[str, np.n
             picture = decode(data, framing.upright)
         except Unreadable as error:
             return REASONS.index(error.reason)
-        height, width, _ = picture.shape
-        box = _box(height, width, framing, None if numbers is None else numbers[place])
-        cut(picture, box, framing.size, out=images[place])
+        if numbers is None:
+            _frame_centre(picture, framing, images[place])
+        else:
+            name = int(rows[place]), int(block.epochs[place])
+            _frame_random(picture, framing, numbers[place], name, images[place])
         seen[place] = row
         return 0
 
@@ -47,8 +50,24 @@ def load_block(source: Source, block: Block, framing: Framing) -> dict[str, np.n
     return {"image": images, "row": rows, "reason": reasons, "seen": seen}
 
 
-def _box(height: int, width: int, framing: Framing, numbers: np.ndarray | None) -> Crop:
-    """Which part is seen. `numbers`: one row of `draws`, or None for the centre."""
-    if numbers is None:
-        return centre_crop(height, width)
-    return random_crop(height, width, framing.scale, framing.ratio, framing.flip, numbers)
+def _frame_centre(picture: np.ndarray, framing: Framing, out: np.ndarray) -> None:
+    """The same part every time, into `out`."""
+    if framing.margin > 1:
+        side = int(framing.margin * framing.size)
+        out[...] = cut_centre(picture, side, framing.size, framing.interpolation)
+    else:
+        box = centre_crop(*picture.shape[:2])
+        cut(picture, box, framing.size, out, framing.interpolation)
+
+
+def _frame_random(
+    picture: np.ndarray, framing: Framing, draw: np.ndarray, name: tuple[int, int], out: np.ndarray
+) -> None:
+    """Cut, mirrored, then augmented, into `out`. `draw`: one of `draws`; `name`: row and epoch."""
+    height, width, _ = picture.shape
+    box = random_crop(height, width, framing.scale, framing.ratio, framing.flip, draw)
+    cut(picture, box, framing.size, out, framing.interpolation)
+    if framing.randaugment is not None:
+        out[...] = rand_augment(
+            out, framing.randaugment, framing.interpolation, framing.seed, *name
+        )

@@ -95,6 +95,10 @@ class RowSet:
         for first, flags in self._pieces():
             yield (first + np.flatnonzero(flags)).astype(np.int64)
 
+    def within(self, other: RowSet) -> RowSet:
+        """The rows that both have."""
+        return RowSet(self.bits & other.bits, self.size)
+
     def without(self, other: RowSet) -> RowSet:
         """The rows that are not in another set of the same source."""
         return RowSet(self.bits & ~other.bits, self.size)

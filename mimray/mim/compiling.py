@@ -17,14 +17,14 @@ from mimray.mim.recomputing import recompute_stages
 
 if TYPE_CHECKING:
     from mimray.mim.encoders import Encoder
-    from mimray.mim.model import MaskedImageModel
+    from mimray.mim.learner import Learner
     from mimray.recipe import Speed
 
 _PIECES = 64
 """Kinds of blocks that one function may be compiled for; torch gives up after 8."""
 
 
-def accelerate(model: MaskedImageModel, speed: Speed, device: torch.device) -> None:
+def accelerate(model: Learner, speed: Speed, device: torch.device) -> None:
     """Apply `speed.compile` and `speed.checkpoint_stages` to a model on its device, in place.
 
     Parameters keep their names. Call it before `replicate`, for DDP and FSDP put their hooks around

@@ -35,12 +35,6 @@ class Flops:
     training: float
 
 
-def micro_batch_size(recipe: Recipe) -> int:
-    """Pictures in one forward pass of one trainer, all trainers at work."""
-    speed, batch = recipe.speed, recipe.optim.batch
-    return min(speed.micro_batch or 128, -(-batch // speed.most_workers))
-
-
 def count_flops(recipe: Recipe) -> Flops:
     """Count the operations of a recipe's model, on no device, over one micro-batch.
 
@@ -48,7 +42,7 @@ def count_flops(recipe: Recipe) -> Flops:
     Looking up a target's classes (a tokenizer, the nearest colour) does not count. Raises ValueError,
     as `build_model` does.
     """
-    count = micro_batch_size(recipe)
+    count = recipe.micro_batch(recipe.speed.most_workers)
     counter = FlopCounterMode(
         display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward}
     )

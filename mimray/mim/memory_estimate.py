@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mimray.mim.costs import empty_inputs, micro_batch_size, model_on_paper
+from mimray.mim.costs import empty_inputs, model_on_paper
 from mimray.mim.recomputing import recompute_stages
 from mimray.mim.step import autocast
 from mimray.recipe import Recipe
@@ -62,7 +62,7 @@ def estimate_memory(recipe: Recipe, device: torch.device, bf16: bool, parts: int
         for parameter in trained:
             parameter.grad = torch.empty_like(parameter)
         gradients = live.bytes - weights
-        inputs = empty_inputs(recipe, model.patch, micro_batch_size(recipe))
+        inputs = empty_inputs(recipe, model.patch, recipe.micro_batch(recipe.speed.most_workers))
         with autocast(device, bf16):
             model(*inputs).error.sum().backward()
         activations = live.peak - weights - gradients

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mimray.mim.drop_path import random_seeds, use_hashed_drop_path
 from mimray.mim.encoders import Encoder
+from mimray.mim.learner import Learner
 from mimray.mim.targets import Target
 
 
@@ -24,7 +25,7 @@ class MimOutput(NamedTuple):
     values: Tensor
 
 
-class MaskedImageModel(nn.Module):
+class MaskedImageModel(Learner):
     """SimMIM (section 3): hide patches, encode, predict, and compare where the picture is hidden.
 
     With `whole_picture` the training loss runs over visible places too (the paper's ablation, and

@@ -20,7 +20,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from mimray.mim.model import MaskedImageModel
+from mimray.mim.learner import Learner
 
 Parallel = Literal["auto", "ddp", "fsdp"]
 _LARGE = 500_000_000  # parameters whose weights, gradients and moments are 8 GB and more
@@ -28,9 +28,7 @@ _LARGE = 500_000_000  # parameters whose weights, gradients and moments are 8 GB
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms
 
 
-def replicate(
-    model: MaskedImageModel, parallel: Parallel, device: torch.device, bf16: bool
-) -> nn.Module:
+def replicate(model: Learner, parallel: Parallel, device: torch.device, bf16: bool) -> nn.Module:
     """The model that `train_step` and validation call, on all ranks alike.
 
     The plain model where there is one rank. `parallel`: see `choose`. FSDP makes other parameters of

@@ -1,8 +1,8 @@
 """One optimiser step over a global batch, in plain PyTorch: with or without Ray, on any number of ranks.
 
-The gradient is the sum over the global batch divided by its count of hidden values, however the
-batch was cut into micro-batches and dealt to ranks; it is clipped once (`clip_partial` apart, which is
-how the official code does it). Nothing in a step waits for the device.
+The gradient is the sum over the global batch divided by its count of values (hidden ones, or pictures
+that are classified), however the batch was cut into micro-batches and dealt to ranks; it is clipped once
+(`clip_partial` apart, which is how the official code does it). Nothing in a step waits for the device.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from mimray.hashing import key
 from mimray.mim.guard import Guard
 from mimray.mim.masks import draw
-from mimray.mim.model import MaskedImageModel
 from mimray.mim.normalisation import normalise
 from mimray.mim.parallel import (
     clip_gradient,
@@ -32,11 +31,12 @@ from mimray.recipe import Recipe
 
 @dataclass
 class MicroBatch:
-    """What one forward pass sees: normalised `images` (B, 3, H, W), `hidden` (B, h, w), `seeds` (B,)
-    for drop path, and `weight` (B,), 0 for padding and for pictures that cannot be read."""
+    """What one forward pass sees: normalised `images` (B, 3, H, W); `supervision`, what the loss goes by:
+    where a picture is hidden, bool (B, h, w), or its classes, (B, classes); `seeds` (B,) for drop path;
+    and `weight` (B,), 0 for padding and for pictures that cannot be read."""
 
     images: Tensor
-    hidden: Tensor
+    supervision: Tensor
     seeds: Tensor
     weight: Tensor
 
@@ -72,7 +72,8 @@ def train_step(
 ) -> StepResult:
     """Forward, backward and update over this rank's micro-batches of one global batch.
 
-    `model` is a MaskedImageModel, made parallel by `replicate` where there are several ranks.
+    `model` is a MaskedImageModel or a Classifier, made parallel by `replicate` where there are several
+    ranks.
     `clip_partial`: clip what has piled up after every micro-batch, as microsoft/SimMIM
     `main_simmim.py` does; then the update depends on how the batch is cut, and `norm` is the last one.
     `guard`: leaves updates out, so that the model, the moments and their step counts stay as they were;
@@ -89,7 +90,7 @@ def train_step(
     for number, micro in enumerate(batch):
         due = clip_partial or number == len(batch) - 1
         with gradient_sync(model, due), autocast(device, bf16):
-            out = model(micro.images, micro.hidden, micro.seeds)
+            out = model(micro.images, micro.supervision, micro.seeds)
             weighted = (out.error * micro.weight).sum()
             # Parallel models average over ranks; the sum over ranks is meant here.
             (weighted * (ranks / values.clamp(min=1.0)).float()).backward()
@@ -109,9 +110,9 @@ def train_step(
     return StepResult(torch.where(counts, error, 0.0), torch.where(counts, values, 0.0), norm)
 
 
-def _values(batch: Sequence[MicroBatch], model: MaskedImageModel) -> Tensor:
+def _values(batch: Sequence[MicroBatch], model: Any) -> Tensor:
     """Values that the loss of this rank's share runs over, padding left out: float64 scalar."""
-    counts = [(model.values(m.hidden) * m.weight.double()).sum() for m in batch]
+    counts = [(model.values(m.supervision) * m.weight.double()).sum() for m in batch]
     return torch.stack(counts).sum()
 
 

@@ -6,13 +6,16 @@ to do.
 """
 
 from mimray.optim.adamw import build_optimizer, set_learning_rate
+from mimray.optim.average import averaged, keep_average
 from mimray.optim.groups import decays, official_decays, parameter_count, parameter_groups
 from mimray.optim.layers import layer_id, layer_names, layer_scales
-from mimray.optim.schedules import learning_rate
+from mimray.optim.schedules import learning_rate, rate_at
 
 __all__ = [
+    "averaged",
     "build_optimizer",
     "decays",
+    "keep_average",
     "layer_id",
     "layer_names",
     "layer_scales",
@@ -20,5 +23,6 @@ __all__ = [
     "official_decays",
     "parameter_count",
     "parameter_groups",
+    "rate_at",
     "set_learning_rate",
 ]

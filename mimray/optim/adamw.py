@@ -48,7 +48,7 @@ def set_learning_rate(
 
     So all of the schedule is scaled, the warm-up's start and the minimum too. The official code
     scales the peak alone (timm 0.4.12's schedulers), which a function of the scale expresses:
-    `lambda scale: learning_rate(step, peak * scale, ...)`.
+    see `rate_at`.
     """
     for group in optimizer.param_groups:
         scale = group.get("lr_scale", 1.0)

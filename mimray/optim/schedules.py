@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 
 from mimray.durations import Clock
-from mimray.recipe import Schedule
+from mimray.recipe import Optim, Schedule
 
 _LINEAR_END = 0.01
 """Share of the peak where `linear` ends, as in SimMIM's `lr_scheduler.py`."""
@@ -46,6 +47,24 @@ def learning_rate(
     prefix = not like_official if schedule.warmup_prefix is None else schedule.warmup_prefix
     share = _share(time, warmup if prefix else 0, clock.total)
     return schedule.min_lr + (peak - schedule.min_lr) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+def rate_at(
+    step: int, settings: Optim, schedule: Schedule, clock: Clock, micro_batches: int = 1
+) -> Callable[[float], float]:
+    """The learning rate of a step as a function of a parameter group's scale, of layer-wise decay.
+
+    The whole schedule is scaled; with `like_official` the peak alone, as timm 0.4.12's schedulers do.
+    """
+    official = settings.like_official
+
+    def at(peak: float) -> float:
+        return learning_rate(step, peak, schedule, clock, official, micro_batches)
+
+    if official:
+        return lambda scale: at(settings.lr * scale)
+    lr = at(settings.lr)
+    return lambda scale: lr * scale
 
 
 def _share(time: float, start: int, end: int) -> float:

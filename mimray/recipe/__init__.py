@@ -5,9 +5,15 @@ digest names the run. `speed` and the rest of `run` may not change it. No torch 
 command line answers at once.
 """
 
-from mimray.recipe.finetuning import FinetuneRecipe
-from mimray.recipe.pretraining import RESULT_SECTIONS, Recipe
-from mimray.recipe.reading import builtin_recipes, load_any, load_recipe, validate_recipe
+from mimray.recipe.finetuning import Augment, FinetuneRecipe
+from mimray.recipe.pretraining import Recipe
+from mimray.recipe.reading import (
+    builtin_recipes,
+    load_any,
+    load_finetune_recipe,
+    load_recipe,
+    validate_recipe,
+)
 from mimray.recipe.running import Optim, Run, Schedule, Speed
 from mimray.recipe.sections import (
     CLASSIFIED,
@@ -19,11 +25,12 @@ from mimray.recipe.sections import (
     Section,
     TargetSettings,
 )
+from mimray.recipe.training import TrainingRecipe
 
 __all__ = [
     "CLASSIFIED",
     "NAME",
-    "RESULT_SECTIONS",
+    "Augment",
     "Data",
     "FinetuneRecipe",
     "Head",
@@ -36,8 +43,10 @@ __all__ = [
     "Section",
     "Speed",
     "TargetSettings",
+    "TrainingRecipe",
     "builtin_recipes",
     "load_any",
+    "load_finetune_recipe",
     "load_recipe",
     "validate_recipe",
 ]

@@ -1,17 +1,21 @@
-"""A fine-tuning run's recipe: end-to-end classification from a pre-trained encoder."""
+"""A fine-tuning run's recipe: end-to-end classification from an encoder's weights, or from scratch."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from mimray.recipe.running import Optim, Run, Schedule, Speed
-from mimray.recipe.sections import NAME, Data, Model, Range, Section
+from mimray.recipe.running import Optim, Schedule
+from mimray.recipe.sections import Data, Model, Range, Section
+from mimray.recipe.training import TrainingRecipe
 
 
 class FinetuneModel(Model):
+    weights: str | None = None
+    """What the encoder starts from (`--from`): a run of mimray, one of its checkpoints, a file of any
+    project that `mimray weights inspect` knows, or supervised:timm/NAME, of which the weights lie in
+    Hugging Face's cache; from scratch when not given."""
     pretrained_windows: tuple[int, ...] | None = None
     """SwinV2: the windows of each stage in pre-training, which scale its position bias."""
 
@@ -19,13 +23,29 @@ class FinetuneModel(Model):
 class FinetuneData(Data):
     crop_scale: Range = (0.08, 1.0)
     """Random resized crop: share of the picture's area."""
+    labels: str | None = None
+    """Share of every class that is trained on, like 1% or 10%; of seed 0, and shares nest."""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _share(cls, labels: object) -> object:
+        text = str(labels)
+        try:
+            share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            share = 1.0 if labels is None else -1.0
+        if not 0.0 < share <= 1.0:
+            raise ValueError(f"{labels} is not a share; write it like 10% or 0.1, above 0")
+        return labels if labels is None else text
 
 
 class Augment(Section):
     randaugment: str | None = "rand-m9-mstd0.5-inc1"
     """In timm's notation."""
     mixup: float = Field(0.8, ge=0.0)
+    """Two pictures as one, in shares of a beta distribution with this parameter; 0 for none."""
     cutmix: float = Field(1.0, ge=0.0)
+    """A rectangle of one picture in another, likewise; where both are on, half of the pairs each."""
     erasing: float = Field(0.25, ge=0.0, le=1.0)
     """Probability that a rectangle is erased."""
     smoothing: float = Field(0.1, ge=0.0, lt=1.0)
@@ -37,21 +57,19 @@ class FinetuneOptim(Optim):
     """Peak learning rate of the last layer at this batch."""
     layer_decay: float = Field(0.9, gt=0.0, le=1.0)
     """Learning rate of a layer / that of the next."""
+    average: float = Field(0.0, ge=0.0, lt=1.0)
+    """Decay, an update, of an exponential moving average of the weights, which is then evaluated besides;
+    0 for none."""
 
 
-class FinetuneRecipe(Section):
+class FinetuneRecipe(TrainingRecipe):
     """All settings of a fine-tuning run. Source of the defaults: SimMIM `configs/*finetune*`."""
 
-    name: str = Field("finetune", pattern=NAME)
+    results: ClassVar = ("task", "model", "data", "augment", "optim", "schedule")
+
     task: Literal["classify"]
     model: FinetuneModel = FinetuneModel()
     data: FinetuneData = FinetuneData()
     augment: Augment = Augment()
     optim: FinetuneOptim = FinetuneOptim()
     schedule: Schedule = Schedule(length="100ep", warmup="20ep")
-    run: Run = Run()
-    speed: Speed = Speed()
-
-    def to_yaml(self) -> str:
-        """All settings, resolved, as YAML that reads back the same."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
+from typing import ClassVar
 
-import yaml
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from mimray.recipe.running import Optim, Run, Schedule, Speed
-from mimray.recipe.sections import NAME, Data, Head, Mask, Model, Section, TargetSettings
-
-RESULT_SECTIONS = ("model", "mask", "head", "target", "data", "optim", "schedule")
+from mimray.recipe.sections import Head, Mask, TargetSettings
+from mimray.recipe.training import TrainingRecipe
 
 _PATCHES = {"vit_nano": 8, "vit_standard_huge": 14}
 
@@ -22,19 +18,14 @@ def _patch(encoder: str) -> int:
     return _PATCHES.get(encoder, 16 if encoder.startswith("vit_") else 4)
 
 
-class Recipe(Section):
-    """All settings of a pre-training run. `name` is the recipe's own, from its file."""
+class Recipe(TrainingRecipe):
+    """All settings of a pre-training run."""
 
-    name: str = Field("recipe", pattern=NAME)
-    model: Model = Model()
+    results: ClassVar = ("model", "mask", "head", "target", "data", "optim", "schedule")
+
     mask: Mask = Mask()
     head: Head = Head()
     target: TargetSettings = TargetSettings()
-    data: Data = Data()
-    optim: Optim = Optim()
-    schedule: Schedule = Schedule()
-    run: Run = Run()
-    speed: Speed = Speed()
 
     @model_validator(mode="after")
     def _mask_fits(self) -> Recipe:
@@ -63,17 +54,3 @@ class Recipe(Section):
         leaves_some = [u for u in fits if math.ceil((size // u) ** 2 * ratio) < (size // u) ** 2]
         near = sorted(sorted(leaves_some or fits, key=lambda u: abs(u - unit))[:2])
         return f"take {' or '.join(map(str, near))}"
-
-    def digest(self) -> str:
-        """Hex digest of everything that changes the result."""
-        settings = self.model_dump(mode="json", include=set(RESULT_SECTIONS))
-        settings["seed"] = self.run.seed
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-
-    def run_name(self) -> str:
-        """`run.name`, or the recipe's name with its digest: another setting is another run."""
-        return self.run.name or f"{self.name}-{self.digest()[:8]}"
-
-    def to_yaml(self) -> str:
-        """All settings, resolved, as YAML that `load_recipe` reads back."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -36,10 +36,20 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     return recipe
 
 
+def load_finetune_recipe(
+    path: str | Path, overrides: list[str] | tuple[str, ...] = ()
+) -> FinetuneRecipe:
+    """As `load_recipe`, for a recipe of fine-tuning, which has a `task`."""
+    recipe = load_any(path, overrides)
+    if not isinstance(recipe, FinetuneRecipe):
+        raise UserError(f"{path} is a recipe for pre-training; `mimray recipe list` has others")
+    return recipe
+
+
 def load_any(
     path: str | Path, overrides: list[str] | tuple[str, ...] = ()
 ) -> Recipe | FinetuneRecipe:
-    """As `load_recipe`, and also a recipe of fine-tuning, which has a `task`."""
+    """As `load_recipe`, for a recipe of either kind."""
     settings = _read(path)
     schema = FinetuneRecipe if "task" in settings else Recipe
     for override in overrides:

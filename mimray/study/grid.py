@@ -14,8 +14,8 @@ from pydantic import Field, ValidationError
 from mimray.errors import UserError
 from mimray.recipe import NAME, Recipe, Section, load_recipe
 from mimray.settings_errors import explain
-from mimray.train.prepare import check_model
 from mimray.train.run_folder import RunFolder
+from mimray.train.tasks.check_pretraining import check_model
 
 
 class Sweep(Section):

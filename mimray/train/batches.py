@@ -18,12 +18,14 @@ from mimray.errors import RunFailed
 class Received:
     """One micro-batch on the device: uint8 `images` (B, 3, H, W), `rows` (B,), `weight` (B,).
 
-    The images' memory is channels-last, as they were decoded.
+    `seen` (B,): the row whose pixels stand there, a spare's where the row's own cannot be read, -1 for
+    none. The images' memory is channels-last, as they were decoded.
     """
 
     images: Tensor
     rows: Tensor
     weight: Tensor
+    seen: Tensor
 
 
 @dataclass
@@ -70,6 +72,6 @@ def unreadable(batch: dict[str, Tensor]) -> list[tuple[int, int]]:
 def to_device(batch: dict[str, Tensor], device: torch.device) -> Received:
     """Move a batch, and let padding and what has no readable spare weigh nothing."""
     weight = (batch["seen"] != PADDING).float()
-    columns = (batch["image"], batch["row"], weight)
-    images, rows, weight = (t.to(device, non_blocking=True) for t in columns)
-    return Received(images.permute(0, 3, 1, 2), rows, weight)
+    columns = (batch["image"], batch["row"], weight, batch["seen"])
+    images, rows, weight, seen = (t.to(device, non_blocking=True) for t in columns)
+    return Received(images.permute(0, 3, 1, 2), rows, weight, seen)

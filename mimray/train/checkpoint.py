@@ -62,14 +62,14 @@ def write(
     step: int,
     tensors: Mapping[str, Mapping[str, torch.Tensor]],
     loop: dict[str, Any],
-    val_loss: float | None = None,
+    criterion: float | None = None,
     shard: Shard = Shard(),
 ) -> str:
     """Write this rank's CPU `tensors`, as `tensors_of` names them; the first rank writes `loop`, what
     the loop needs besides, waits for the others' files, and completes the checkpoint.
 
-    `val_loss`: measured at this very step, or None. Returns the checkpoint's name in the run. Raises
-    OSError where storage fails, here or at another rank.
+    `criterion`: what the best is told by, lower is better, measured at this very step, or None. Returns
+    the checkpoint's name in the run. Raises OSError where storage fails, here or at another rank.
     """
     from mimray.train.tensor_file import write_tensors
 
@@ -87,7 +87,7 @@ def write(
     run.write(f"{folder}/loop.json", data)
     files["loop.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     files |= _files_of_others(run, step, shard)
-    manifest: dict[str, Any] = {"step": step, "val/loss": val_loss, "files": files}
+    manifest: dict[str, Any] = {"step": step, "criterion": criterion, "files": files}
     manifest["digest"] = _digest(manifest)
     run.write(f"{folder}/manifest.json", json.dumps(manifest, indent=2).encode())
     return folder
@@ -134,7 +134,7 @@ def _read_note(run: RunFolder, step: int, rank: int) -> dict[str, Any]:
 
 
 def prune(run: RunFolder, step: int, keep: int) -> None:
-    """Forget all but `step`, the newest `keep` and the one with the lowest validation loss."""
+    """Forget all but `step`, the newest `keep` and the best one, by its criterion."""
     steps = _steps(run)
     outdated = [s for s in steps if s > step]  # torn, or about to be trained again
     before = [s for s in steps if s < step and _manifest(run, s) is not None]
@@ -186,8 +186,8 @@ def verified(run: RunFolder) -> int | None:
 
 
 def best_of(run: RunFolder, steps: list[int]) -> int | None:
-    """The step with the lowest validation loss among those that were validated."""
-    losses = {step: (_manifest(run, step) or {}).get("val/loss") for step in steps}
+    """The step with the lowest criterion among those that were validated."""
+    losses = {step: (_manifest(run, step) or {}).get("criterion") for step in steps}
     known = {s: loss for s, loss in losses.items() if loss is not None and math.isfinite(loss)}
     return min(known, key=known.__getitem__, default=None)
 

@@ -64,6 +64,8 @@ class Console:
         ]
         if "val/loss" in row:
             parts.append(f"val {row['val/loss']:.4f}")
+        if "val/top1" in row:
+            parts.append(f"top-1 {row['val/top1']:.1%}")
         if "val/skill" in row:  # a target that is classified has none
             parts.append(f"skill {row['val/skill']:+.3f}")
         return "  ".join(parts)

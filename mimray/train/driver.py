@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from mimray.errors import RunFailed, Stopped, TakenOver, UserError
 from mimray.train import checkpoint
 from mimray.train.cleanup import clear_cache
+from mimray.train.clerk import Clerk, Progress
 from mimray.train.cluster import ray_session
 from mimray.train.fence import Fence
-from mimray.train.follow import Follower, Progress
+from mimray.train.follow import Follower
 from mimray.train.job import Job
-from mimray.train.record import Record, final_metrics
+from mimray.train.mailbox import LocalPost
+from mimray.train.record import Record, speed_of
 from mimray.train.resources import Layout, cluster_nodes, lay_out
 from mimray.train.shared import check_hosts
 from mimray.train.signals import stop_signals
@@ -48,25 +50,42 @@ class Driver:
             kind = "GPU" if layout.use_gpu else "CPU"
             self.progress.say(f"{where}: {layout.workers} {kind} trainer(s) and the data stream")
             self._say_what_the_model_asks(layout)
-            self.tracker = self._begin()
-            try:
+            with self._open() as tracker:
+                follower = Follower(self.job, self.fence, self.record, tracker, self.progress)
                 try:
-                    follower = Follower(
-                        self.job, self.fence, self.record, self.tracker, self.progress
-                    )
                     status = follower.follow(layout, stopping)
                 finally:
                     if self.job.train_source.cache is not None:
                         clear_cache(self.job.train_source.cache)
-            except TakenOver:  # the record is another's now
-                raise
-            except (UserError, RunFailed) as error:
-                self._close("failed", str(error))
-                raise
-            except BaseException:
-                self._close("failed", "an error of mimray's own")
-                raise
             return self._end(status)
+
+    def drive_here(self) -> dict[str, Any]:
+        """The same with one trainer in this very process, and a Ray or none around it: for runs that are
+        small or tasks themselves."""
+        from mimray.train.loop import train
+
+        step = self._note_checkpoint()
+        self._say_what_it_is(step)
+        with stop_signals() as stopping, self._open() as tracker:
+            clerk = Clerk(self.job, self.record, tracker, self.progress)
+            self.job.post = LocalPost(clerk.take, len(self.record["starts"]), stopping)
+            status = train(self.job)["status"]
+        return self._end(status)
+
+    @contextmanager
+    def _open(self) -> Iterator[Tracker]:
+        """The run is under way in here; what ends it is noted."""
+        tracker = self.tracker = self._begin()
+        try:
+            yield tracker
+        except TakenOver:  # the record is another's now
+            raise
+        except (UserError, RunFailed) as error:
+            self._close("failed", str(error))
+            raise
+        except BaseException:
+            self._close("failed", "an error of mimray's own")
+            raise
 
     def _note_checkpoint(self) -> int:
         """How far the run is; the trainers' own word may have been lost with them."""
@@ -90,13 +109,12 @@ class Driver:
             )
 
     def _say_what_the_model_asks(self, layout: Layout) -> None:
-        """How much the masks hide; and where results depend on the number of trainers."""
+        """What the task is; and where results depend on the number of trainers."""
         from mimray.mim.encoders import ENCODERS
 
-        mask, encoder = self.record["mask"], self.recipe.model.encoder
-        self.progress.say(
-            f"masks: {mask['hidden_ratio']:.1%} hidden, AvgDist {mask['average_distance']:.1f} px"
-        )
+        for line in self.job.task.lines():
+            self.progress.say(line)
+        encoder = self.recipe.model.encoder
         if ENCODERS[encoder].batch_norm:
             self.progress.say(
                 f"{encoder} has batch norm, so this run is not elastic: results depend on "
@@ -137,7 +155,7 @@ class Driver:
         if rows:
             self.run.write("figures/loss.png", self.draw(rows, self.record["name"]))
         self._note_checkpoint()
-        self.record["final"] = final_metrics(rows)
+        self.record["final"] = self.job.task.final(rows) | speed_of(rows)
         self.record.save(status=status, error=error, mlflow_run_id=self.tracker.run_id)
         with suppress(OSError):  # Ray Train's own notes; another start makes others
             self.run.filesystem.delete_dir(self.run.file("ray"))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 
 from mimray.errors import RunFailed, UserError
+from mimray.train.clerk import Clerk, Progress
 from mimray.train.elastic import Growth
 from mimray.train.fence import Fence
 from mimray.train.heartbeat import Watchdog, end_trainers
 from mimray.train.job import Job
-from mimray.train.mailbox import Mailbox, Message
+from mimray.train.mailbox import Mailbox
 from mimray.train.record import Record
 from mimray.train.resources import Layout
 from mimray.train.shared import check_hosts
@@ -27,14 +27,6 @@ _POLL_SECONDS = 0.5
 _END_SECONDS = 60.0  # for trainers to end after something went wrong
 
 
-class Progress(Protocol):
-    """What a run tells the person in front of it while it goes on."""
-
-    def say(self, text: str) -> None: ...
-
-    def row(self, row: dict[str, Any], total: int) -> None: ...
-
-
 class Follower:
     """Looks after the trainers of one start, from the driver's main thread."""
 
@@ -42,7 +34,8 @@ class Follower:
         self, job: Job, fence: Fence, record: Record, tracker: Tracker, progress: Progress
     ) -> None:
         self.job, self.run, self.fence = job, job.run, fence
-        self.record, self.tracker, self.progress = record, tracker, progress
+        self.record, self.progress = record, progress
+        self.clerk = Clerk(job, record, tracker, progress)
         self.watchdog, self.growth = Watchdog(), Growth(job.recipe.speed)
         self.ended = 0  # groups of trainers
 
@@ -75,7 +68,7 @@ class Follower:
         while fit.is_alive():
             fit.join(_POLL_SECONDS)
             messages, beats = ray.get(mailbox.collect.remote())
-            self._take(messages)
+            self.clerk.take(messages)
             self.watchdog.hear(beats, time.monotonic())
             if fit.ended > self.ended:
                 self.ended = fit.ended
@@ -88,7 +81,7 @@ class Follower:
                 mailbox.request_stop.remote()
             elif not asked and not fit.resize.is_set() and self.growth.due(fit.layout):
                 self._grow(fit, mailbox)
-        self._take(ray.get(mailbox.take.remote()))
+        self.clerk.take(ray.get(mailbox.take.remote()))
 
     def _look_for_the_stuck(self) -> None:
         """End trainers that give no sign of life; Fit starts a group again when one is gone."""
@@ -112,36 +105,3 @@ class Follower:
         self.progress.say("there is room for more trainers: starting again after this step")
         fit.resize.set()
         mailbox.request_stop.remote()
-
-    def _take(self, messages: list[Message]) -> None:
-        """Act on what the trainers wrote."""
-        rows = [m["row"] for m in messages if m["kind"] == "row"]
-        self.tracker.rows(rows)
-        if rows:
-            self.progress.row(rows[-1], self.job.clock.total or 0)
-        for message in messages:
-            self._act_on(message["kind"], {k: v for k, v in message.items() if k != "kind"})
-
-    def _act_on(self, kind: str, content: Message) -> None:
-        self.record["mlflow_run_id"] = self.tracker.run_id
-        if kind == "start":
-            self.record.note_start(content)
-        elif kind == "checkpoint":
-            self.record.save(steps=content["step"], checkpoint=content["name"])
-        elif kind == "picture":
-            with suppress(OSError):  # the next one may be taken
-                self.run.write("figures/reconstruction.png", content["png"])
-            self.tracker.picture(content["png"], "reconstruction", content["images"])
-        elif kind == "damaged":
-            self.record.note_damaged(**content)
-        elif kind == "event":
-            self.progress.say(say_event(content))
-            self.record.note_event(**content)
-        elif kind == "failed":
-            raise RunFailed(content["error"])
-
-
-def say_event(event: Message) -> str:
-    """What happened, in a line."""
-    more = ", ".join(f"{name} {value}" for name, value in event.items() if name != "what")
-    return f"{event['what']} ({more})"

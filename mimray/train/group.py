@@ -10,8 +10,9 @@ import ray.train
 import torch
 import torch.distributed as dist
 from ray.train.torch import get_device
+from ray.train.v2._internal.execution.context import get_train_context
 
-from mimray.recipe import Recipe
+from mimray.recipe import TrainingRecipe
 
 T = TypeVar("T")
 
@@ -19,17 +20,23 @@ T = TypeVar("T")
 @dataclass
 class Trainer:
     """This process's place in the group. `hosts`: a process group on the hosts' own network, for what
-    must not wait for a GPU; None where there is one trainer."""
+    must not wait for a GPU; None where there is one trainer. `in_group`: whether Ray Train started it."""
 
     rank: int
     ranks: int
     device: torch.device
     bf16: bool
     hosts: Any = None
+    in_group: bool = False
 
 
-def join_group(recipe: Recipe) -> Trainer:
-    """Find this trainer's rank and device, and share the host's cores with its neighbours."""
+def join_group(recipe: TrainingRecipe) -> Trainer:
+    """Find this trainer's rank and device, and share the host's cores with its neighbours. Alone, where
+    Ray Train did not start it: in the driver's own process."""
+    if not _ray_train_started_it():
+        gpu = recipe.speed.device != "cpu" and torch.cuda.is_available()
+        device = torch.device("cuda" if gpu else "cpu")
+        return Trainer(0, 1, device, use_bf16(recipe, device))
     context = ray.train.get_context()
     device = get_device()
     if device.type == "cpu":
@@ -37,10 +44,29 @@ def join_group(recipe: Recipe) -> Trainer:
         torch.set_num_threads(max(1, cores // context.get_local_world_size()))
     ranks = context.get_world_size()
     hosts = dist.new_group(backend="gloo") if ranks > 1 else None
-    return Trainer(context.get_world_rank(), ranks, device, use_bf16(recipe, device), hosts)
+    bf16 = use_bf16(recipe, device)
+    return Trainer(context.get_world_rank(), ranks, device, bf16, hosts, in_group=True)
 
 
-def use_bf16(recipe: Recipe, device: torch.device) -> bool:
+def _ray_train_started_it() -> bool:
+    try:
+        get_train_context()
+    except RuntimeError:
+        return False
+    return True
+
+
+def preempted(trainer: Trainer) -> bool:
+    """Whether Ray has told this trainer that a host of its group will be taken away.
+
+    Ray's public function asks all trainers and waits for them, at every step; the votes do that beside it.
+    """
+    if not trainer.in_group:
+        return False
+    return get_train_context().preemption_context.preemption_info is not None
+
+
+def use_bf16(recipe: TrainingRecipe, device: torch.device) -> bool:
     """`optim.precision`, resolved on a device: `auto` is bf16 on GPUs that compute it natively."""
     if recipe.optim.precision != "auto":
         return recipe.optim.precision == "bf16"

@@ -55,6 +55,11 @@ class Heart(threading.Thread):
         self.doing = "start"
         self.over = threading.Event()
 
+    def start(self) -> None:
+        """Begin to beat, if there is somebody to hear it."""
+        if self.mailbox is not None:
+            super().start()
+
     def run(self) -> None:
         node, pid = ray.get_runtime_context().get_node_id(), os.getpid()
         began = processes.start_time(pid) or 0
@@ -73,7 +78,8 @@ class Heart(threading.Thread):
     def stop(self) -> None:
         """The trainer's work is done, and nobody shall wait for another beat."""
         self.over.set()
-        self.join()
+        if self.is_alive():
+            self.join()
 
     def step_ended(self) -> None:
         """The next one begins, with its pictures."""

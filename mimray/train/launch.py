@@ -1,24 +1,26 @@
-"""A pre-training, from the recipe to its record."""
+"""A training run, from the recipe to its record."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from mimray.errors import Stopped
-from mimray.recipe import Recipe
+from mimray.recipe import TrainingRecipe
+from mimray.train.clerk import Progress
 from mimray.train.driver import Draw, Driver
 from mimray.train.fence import Fence
-from mimray.train.follow import Progress
-from mimray.train.job import check_target_files
+from mimray.train.files import check_files
 from mimray.train.prepare import prepare
 from mimray.train.run_folder import RunFolder, remove_empty
 
 
-def pretrain(recipe: Recipe, progress: Progress, draw: Draw) -> tuple[dict[str, Any], bool]:
-    """Run, or go on with, a pre-training: its record (`run.json`), and whether it was finished already.
+def launch(
+    recipe: TrainingRecipe, progress: Progress, draw: Draw, here: bool = False
+) -> tuple[dict[str, Any], bool]:
+    """Run, or go on with, a training run: its record (`run.json`), and whether it was finished already.
 
-    `draw` makes the loss curve (figures belong to a higher floor). Raises UserError, RunFailed or
-    Stopped.
+    `here`: train in this process, with one trainer and no Ray of its own. `draw` makes the loss curve
+    (figures belong to a higher floor). Raises UserError, RunFailed or Stopped.
     """
     record = RunFolder.of(recipe).record()
     if record is not None and is_finished(record, recipe):
@@ -28,7 +30,8 @@ def pretrain(recipe: Recipe, progress: Progress, draw: Draw) -> tuple[dict[str, 
     fence = Fence(job.run)
     try:
         fence.claim()
-        return Driver(job, fence, progress, draw).drive(), False
+        driver = Driver(job, fence, progress, draw)
+        return (driver.drive_here() if here else driver.drive()), False
     except SystemExit:  # Ray's own answer to SIGTERM, while it starts or ends
         raise Stopped("stopped while Ray started or ended; the same command goes on") from None
     finally:
@@ -38,12 +41,12 @@ def pretrain(recipe: Recipe, progress: Progress, draw: Draw) -> tuple[dict[str, 
         fence.release()
 
 
-def is_finished(record: dict[str, Any], recipe: Recipe) -> bool:
+def is_finished(record: dict[str, Any], recipe: TrainingRecipe) -> bool:
     """Whether a record is that of this very recipe, and of a run that reached its end.
 
-    Raises UserError where a file that its target was made from has changed since.
+    Raises UserError where a file that it was started with has changed since.
     """
     finished = record["status"] == "finished" and record["recipe_digest"] == recipe.digest()
     if finished:
-        check_target_files(record)
+        check_files(record)
     return bool(finished)

@@ -5,8 +5,10 @@ It keeps slow things (MLflow, the terminal) off the training step: a trainer nev
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import ray
 
@@ -68,7 +70,27 @@ class Mailbox:
         self.stop = wanted
 
 
-class Post:
+class Post(Protocol):
+    """Where a trainer leaves its messages."""
+
+    def begin(self, start: Message) -> int:
+        """See `Mailbox.begin`."""
+        ...
+
+    def send(self, kind: str, **content: Any) -> None:
+        """Put a message with the next delivery."""
+        ...
+
+    def stop_requested(self) -> bool:
+        """Deliver what is due; whether the driver wants the run to stop, as far as known yet."""
+        ...
+
+    def flush(self) -> None:
+        """Deliver everything and wait until it has arrived."""
+        ...
+
+
+class RemotePost:
     """A trainer's end of the mailbox: gathers messages, delivers them without waiting.
 
     `group`: the fence's token that its group of trainers was given.
@@ -80,6 +102,11 @@ class Post:
         self.reply: Any = None
         self.sent_at = 0.0
         self.stop = False
+
+    def begin(self, start: Message) -> int:
+        """See `Mailbox.begin`; waits for the answer."""
+        began: int = ray.get(self.mailbox.begin.remote(start))
+        return began
 
     def send(self, kind: str, **content: Any) -> None:
         """Put a message with the next delivery."""
@@ -101,3 +128,31 @@ class Post:
     def _deliver(self) -> None:
         self.reply = self.mailbox.push.remote(self.group, self.pending)
         self.pending, self.sent_at = [], time.monotonic()
+
+
+class LocalPost:
+    """The post of a loop that runs in the driver's own process: `take` is given every message at once.
+
+    `starts`: how many groups of trainers the run has had; `stopping`: set when it shall stop.
+    """
+
+    def __init__(
+        self, take: Callable[[list[Message]], None], starts: int, stopping: threading.Event
+    ) -> None:
+        self.take, self.starts, self.stopping = take, starts, stopping
+
+    def begin(self, start: Message) -> int:
+        """Note that the run begins; returns how often it did before."""
+        self.send("start", **start)
+        return self.starts
+
+    def send(self, kind: str, **content: Any) -> None:
+        """Hand a message over."""
+        self.take([{"kind": kind, **content}])
+
+    def stop_requested(self) -> bool:
+        """Whether somebody asked."""
+        return self.stopping.is_set()
+
+    def flush(self) -> None:
+        """Nothing waits."""

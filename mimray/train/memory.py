@@ -8,10 +8,10 @@ import resource
 import ray
 import torch
 
-from mimray.recipe import Recipe
+from mimray.recipe import TrainingRecipe
 
 
-def out_of_memory(error: BaseException, recipe: Recipe, micro_batch: int) -> str | None:
+def out_of_memory(error: BaseException, recipe: TrainingRecipe, micro_batch: int) -> str | None:
     """One line with the peak and the settings that lower it, or None for an error of another kind.
 
     Understood: CUDA's, that of the host's allocator, and Ray's end of a trainer that took too much.

@@ -11,7 +11,7 @@ import torch
 
 from mimray.durations import Clock
 from mimray.errors import UserError
-from mimray.mim.costs import Flops, count_flops, matrix_rate, micro_batch_size, model_on_paper
+from mimray.mim.costs import Flops, count_flops, matrix_rate, model_on_paper
 from mimray.mim.memory_estimate import Memory, estimate_memory
 from mimray.mim.parallel import choose
 from mimray.optim import parameter_count
@@ -115,7 +115,7 @@ def predict(recipe: Recipe, job: Job | None) -> Prediction:
             parameters=parameters,
             flops=count_flops(recipe),
             memory=estimate_memory(recipe, device, bf16, parts=trainers if shared else 1),
-            micro_batch=micro_batch_size(recipe),
+            micro_batch=recipe.micro_batch(recipe.speed.most_workers),
             trainers=trainers,
             device=torch.cuda.get_device_name(device)
             if use_gpu

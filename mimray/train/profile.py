@@ -15,8 +15,8 @@ from typing import Any
 from mimray.data.files import join
 from mimray.durations import Clock
 from mimray.recipe import Recipe
-from mimray.train.follow import Progress
-from mimray.train.launch import pretrain
+from mimray.train.clerk import Progress
+from mimray.train.launch import launch
 from mimray.train.prediction import Prediction, refuse_what_does_not_fit
 from mimray.train.run_folder import RunFolder, remove_empty
 
@@ -84,12 +84,12 @@ def measure(recipe: Recipe, predicted: Prediction, clock: Clock, progress: Progr
     """Train WARM_UP steps, then STEPS that count, in a folder that is gone afterwards.
 
     `clock`: of the recipe's own run. Raises UserError for what does not fit this host, and what
-    `pretrain` raises.
+    `launch` raises.
     """
     refuse_what_does_not_fit(recipe, predicted, _TOTAL)
     with _folder_beside(recipe) as storage:
         short = shortened(recipe, storage)
-        record, _ = pretrain(short, progress, lambda _rows, _title: b"")
+        record, _ = launch(short, progress, lambda _rows, _title: b"")
         rows = RunFolder.of(short).rows()
     start = record["starts"][-1]
     share = start["workers"] / predicted.trainers if predicted.kind == "cuda" else 1.0

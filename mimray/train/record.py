@@ -26,7 +26,8 @@ class Record(dict[str, Any]):
 
     def __init__(self, job: Job) -> None:
         super().__init__(job.run.record() or _new(job))
-        self.setdefault("mask", job.mask)
+        for name, value in job.task.about.items():
+            self.setdefault(name, value)
         self.setdefault("uid", uuid.uuid4().hex)
         self.setdefault("events", [])
         self.job, self.run = job, job.run
@@ -88,11 +89,12 @@ class Record(dict[str, Any]):
 def _new(job: Job) -> dict[str, Any]:
     return {
         "name": job.recipe.run_name(),
+        "kind": job.task.kind,
         "recipe": job.recipe.name,
         "status": "starting",
         "recipe_digest": job.recipe.digest(),
         "data_digest": job.data_digest,
-        "target_files": job.target_files,
+        "files": job.task.files,
         "photos": {"train": len(job.order), "val": len(job.val_rows)},
         "steps": 0,
         "total_steps": job.clock.total,
@@ -105,10 +107,7 @@ def _new(job: Job) -> dict[str, Any]:
     }
 
 
-def final_metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The last validation, and the median of the last start's pictures a second."""
-    final: dict[str, float] = {}
-    for row in rows:
-        final.update({k: v for k, v in row.items() if k.startswith("val/")})
+def speed_of(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """`images_per_s`: the median of the last start's."""
     rates = [row["speed/images_per_s"] for row in rows if row["attempt"] == rows[-1]["attempt"]]
-    return final | ({"images_per_s": statistics.median(rates)} if rates else {})
+    return {"images_per_s": statistics.median(rates)} if rates else {}

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import ray
 import torch
 
 from mimray.mim.guard import Guard
-from mimray.mim.model import MaskedImageModel
+from mimray.mim.learner import Learner
 from mimray.mim.step import StepResult
 from mimray.train.checkpoint import Shard
 from mimray.train.group import Trainer
@@ -63,11 +62,11 @@ class Recorder:
         self.waited_before = 0.0
         self.attempt = 0
         self.saver = Saver(job.run, job.recipe.run.keep, shard)
-        self.val_loss: tuple[int, float] | None = None
+        self.criterion: tuple[int, float] | None = None
         if self.rank == 0:
             job.run.keep_rows_until(start)
             begun = {"step": start, "time": time.time(), **about}
-            self.attempt = ray.get(job.mailbox.begin.remote(begun))
+            self.attempt = post.begin(begun)
             for stream in ("train", "val"):
                 known = [(row, reason) for of, row, reason in kept if of == stream]
                 if known:
@@ -109,7 +108,7 @@ class Recorder:
     def validated(self, metrics: dict[str, float], picture: bytes | None) -> None:
         """Put validation metrics in this step's row."""
         self.extra = metrics
-        self.val_loss = (self.step, metrics["val/loss"])
+        self.criterion = (self.step, self.job.task.criterion(metrics))
         if picture is not None and self.rank == 0:
             images = self.step * self.job.recipe.optim.batch
             self.post.send("picture", png=picture, step=self.step, images=images)
@@ -174,7 +173,7 @@ class Recorder:
 
     def save(
         self,
-        model: MaskedImageModel,
+        model: Learner,
         optimizer: torch.optim.Optimizer,
         found: list[Found],
         rollbacks: int,
@@ -194,7 +193,7 @@ class Recorder:
             "rollbacks": rollbacks,
             "damaged": [list(entry) for entry in sorted({tuple(entry) for entry in damaged})],
         }
-        measured = self.val_loss[1] if self.val_loss and self.val_loss[0] == self.step else None
+        measured = self.criterion[1] if self.criterion and self.criterion[0] == self.step else None
         self.saver.save(self.step, model, optimizer, loop, measured)
 
     def save_left_out(self) -> None:

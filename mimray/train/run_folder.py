@@ -17,7 +17,7 @@ from pyarrow import fs
 from mimray.data.files import absolute, join, read_bytes, resolve, write_atomic
 from mimray.environment import project_folder, start_folder
 from mimray.errors import UserError
-from mimray.recipe import Recipe
+from mimray.recipe import TrainingRecipe
 from mimray.train.fence import check_token
 
 _OURS = {"fence", "recipe.yaml", "metrics.jsonl", "checkpoints", "figures", "ray"}
@@ -36,7 +36,7 @@ class RunFolder:
         self.token: str | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe) -> RunFolder:
+    def of(cls, recipe: TrainingRecipe) -> RunFolder:
         """The folder of a recipe's run: `<run.storage>/<run.name>`."""
         storage = recipe.run.storage or str(project_folder() / "runs")
         if "://" not in storage:

@@ -87,7 +87,7 @@ class Saver:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         loop: dict[str, Any],
-        val_loss: float | None,
+        criterion: float | None,
     ) -> None:
         """Begin to write a checkpoint of `step`, after the one before."""
         self.finish()
@@ -96,18 +96,20 @@ class Saver:
         self.snapshot.take(tensors_of(model, optimizer, self.shard))
         self.thread = threading.Thread(
             target=self._write,
-            args=(self.shard, step, loop, val_loss),
+            args=(self.shard, step, loop, criterion),
             name="checkpoint",
             daemon=True,
         )
         self.thread.start()
 
-    def _write(self, shard: Shard, step: int, loop: dict[str, Any], val_loss: float | None) -> None:
+    def _write(
+        self, shard: Shard, step: int, loop: dict[str, Any], criterion: float | None
+    ) -> None:
         try:
             if shard.rank == 0:
                 checkpoint.remove_torn(self.run, step)
             self.snapshot.wait()
-            name = checkpoint.write(self.run, step, self.snapshot.tensors, loop, val_loss, shard)
+            name = checkpoint.write(self.run, step, self.snapshot.tensors, loop, criterion, shard)
         except Exception as error:  # storage fails in many ways; none of them may end the training
             self._give_up(shard, step, error)
             return

@@ -32,7 +32,7 @@ def head_of(run: RunFolder, record: dict[str, Any]) -> Head:
         name=record["name"],
         params=params | {"recipe": record["recipe"]},
         tags={
-            "mimray.kind": "pretrain",
+            "mimray.kind": record.get("kind", "pretrain"),
             "mimray.data_digest": record["data_digest"],
             "mimray.recipe_digest": record["recipe_digest"],
             "mimray.run_dir": run.uri,

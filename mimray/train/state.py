@@ -16,10 +16,12 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from mimray.errors import RunFailed
+from mimray.optim.average import AVERAGE
 from mimray.train.checkpoint import Shard
 from mimray.train.tensor_file import TensorFile
 
 _STATE = ("step", "exp_avg", "exp_avg_sq")  # AdamW's; the steps are the updates that were taken
+_KEPT = (*_STATE, AVERAGE)
 
 
 def shard_of(model: nn.Module, rank: int, ranks: int, start: str) -> Shard | None:
@@ -36,8 +38,8 @@ def tensors_of(
     state = {
         f"{key}/{name}": optimizer.state[parameter][key]
         for name, parameter in model.named_parameters()
-        if optimizer.state.get(parameter)
-        for key in _STATE
+        for key in _KEPT
+        if key in optimizer.state.get(parameter, {})
     }
     named = {"model": dict(model.state_dict()), "optimizer": state}
     return {shard.file(kind): _local(tensors, shard) for kind, tensors in named.items()}
@@ -142,7 +144,10 @@ def fill(
             optimizer.state.pop(parameter, None)  # none of its updates was before the checkpoint
             continue
         of_parameter = optimizer.state[parameter]
-        for key in _STATE:
+        for key in _KEPT:
+            if key == AVERAGE and f"{key}/{name}" not in state:
+                of_parameter.pop(key, None)
+                continue
             if key not in of_parameter:
                 scalar = torch.zeros((), dtype=torch.float32, device=parameter.device)
                 of_parameter[key] = scalar if key == "step" else torch.empty_like(parameter)

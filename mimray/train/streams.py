@@ -10,6 +10,7 @@ import ray
 import ray.train
 from ray.data import Dataset
 
+from mimray.data.ahead import ahead
 from mimray.data.framing import Framing
 from mimray.data.plan import Block, Plan
 from mimray.data.sources import Source
@@ -26,7 +27,7 @@ _AHEAD = 2  # validation blocks that are decoded while one is being looked at
 def train_stream(job: Job) -> Dataset:
     """The training stream from the newest checkpoint on; Ray calls it at every start of trainers."""
     plan = job.plan(checkpoint.newest(job.run) or 0)
-    return dataset(plan, job.train_source, job.train_framing)
+    return dataset(plan, job.train_source, job.task.framing(training=True))
 
 
 def rank_stream(job: Job, plan: Plan, rank: int, pin: bool) -> Iterator[dict[str, Tensor]]:
@@ -39,18 +40,27 @@ def rank_stream(job: Job, plan: Plan, rank: int, pin: bool) -> Iterator[dict[str
         return micro_batches(ray.train.get_dataset_shard("train"), plan, speed.prefetch, pin)
     from mimray.data.torch_loader import micro_batches as of_torch
 
-    source, framing = job.train_source, job.train_framing
-    return of_torch(plan, rank, source, framing, speed.loader_processes, speed.prefetch, pin)
+    source, framing, processes = job.train_source, job.task.framing(True), speed.loader_processes
+    batches = of_torch(plan, rank, source, framing, processes, speed.prefetch, pin)
+    return batches if processes else ahead(batches, speed.prefetch)
 
 
 def val_stream(job: Job, rank: int) -> Iterator[dict[str, np.ndarray]]:
-    """One rank's validation pictures, micro-batch by micro-batch, decoded by plain Ray tasks.
+    """One rank's validation pictures, micro-batch by micro-batch, decoded by plain Ray tasks; in a loop
+    that runs in the driver's process, by a thread.
 
     They are few and mostly read once, which is not worth a second Ray Data execution.
     """
-    plan, framing = job.val_plan, job.val_framing
-    source = ray.put(job.val_source)
+    plan, framing = job.val_plan, job.task.framing(training=False)
     blocks = (plan.block_of_all(number)[rank] for number in range(plan.blocks))
+    if job.post is not None:
+        from mimray.data.load import load_block
+
+        loaded = (load_block(job.val_source, block, framing) for block in blocks)
+        for columns in ahead(loaded, _AHEAD):
+            yield from _cut(columns, plan.micro)
+        return
+    source = ray.put(job.val_source)
     waiting: list[ray.ObjectRef] = []
     for block in blocks:
         waiting.append(_load.remote(source, block, framing))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from functools import partial
 from typing import Any
 
@@ -88,6 +89,7 @@ class Fit(threading.Thread):
             except Exception as error:  # shown by outcome(), in the driver's thread
                 self.error = error
                 log.debug("the trainers ended", exc_info=True)
+                traceback.clear_frames(error.__traceback__)  # they hold the group's controller
                 if checkpoint.newest(self.job.run) != step:
                     left = restarts
                 if not left or self._is_over(error):

@@ -107,7 +107,7 @@ def _model(recipe: Recipe) -> str:
 
     from mimray.mim.build import build_model
     from mimray.optim import parameter_count
-    from mimray.train.prepare import check_model
+    from mimray.train.tasks.check_pretraining import check_model
 
     check_model(recipe)
     with torch.device("meta"):

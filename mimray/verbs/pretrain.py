@@ -14,11 +14,11 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     console = Console()
     from mimray.report.curves import loss_curve
-    from mimray.train.launch import pretrain
+    from mimray.train.launch import launch
     from mimray.train.run_folder import RunFolder, to_json
 
     try:
-        record, already = pretrain(recipe, console, loss_curve)
+        record, already = launch(recipe, console, loss_curve)
     finally:
         console.clear()
     result = summary(RunFolder.of(recipe).uri, record)

@@ -26,12 +26,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run_cell(cell: Cell, title: str) -> None:
     from mimray.report.curves import loss_curve
-    from mimray.train.launch import pretrain
+    from mimray.train.launch import launch
 
     console = Console()
     console.say(f"{title}: " + " ".join(f"{k}={v}" for k, v in cell.values.items()))
     try:
-        pretrain(cell.recipe, console, loss_curve)
+        launch(cell.recipe, console, loss_curve)
     except RunFailed as error:  # the others go on; the table shows it
         console.say(f"failed: {error}")
     finally:

@@ -57,9 +57,7 @@ def read(source: str | Path) -> dict[str, Tensor]:
     if "://" in str(source):
         raise ValueError(f"{source}: weights are read from local files; copy it here first")
     path = Path(source).expanduser()
-    if not path.exists():
-        raise ValueError(f"{path}: no such file or folder")
-    files = _files(path)
+    files = files_of(path)
     found: dict[str, Any] = {}
     for file in files:
         held = _read_file(file)
@@ -67,6 +65,13 @@ def read(source: str | Path) -> dict[str, Tensor]:
             held = {n: torch.cat([found[n], t]) if n in found else t for n, t in held.items()}
         found |= held
     return unwrap(found, str(path))
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that hold the weights of `path`, as `read` takes them. Raises ValueError for none."""
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder")
+    return _files(path)
 
 
 def unwrap(found: Mapping[str, Any], source: str) -> dict[str, Tensor]:

@@ -56,7 +56,7 @@ def samples(block):
         micro = micro_batch(RECIPE, 4, images, rows, torch.ones(1), epoch)
         digests = (
             hashlib.sha256(t.numpy().tobytes()).hexdigest()
-            for t in (images.contiguous(), micro.hidden)
+            for t in (images.contiguous(), micro.supervision)
         )
         out.append((int(block.rows[k]), epoch, int(columns["seen"][k]), *digests))
     return out

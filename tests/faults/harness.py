@@ -33,16 +33,21 @@ class Run:
     faults: list[dict] = field(default_factory=list)
     process: subprocess.Popen | None = None
 
-    def start(self, **more: str) -> Run:
-        """In the background; what it says goes into files, for a full pipe would stop it."""
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the trainers must find in theirs: a private Ray's inherit it, another must be given it."""
         notes = self.folder / "notes"
         notes.mkdir(exist_ok=True)
+        faults = {FAULTS: json.dumps(self.faults), NOTES: str(notes)}
+        return faults | {"PYTHONPATH": str(REPOSITORY)}
+
+    def start(self, **more: str) -> Run:
+        """In the background; what it says goes into files, for a full pipe would stop it."""
         words = command(self.folder, *SETTINGS, *self.settings)
         words[words.index("mimray.cli")] = "tests.faults.injected"
-        env = environment(**{FAULTS: json.dumps(self.faults), NOTES: str(notes)}, **more)
         self.process = subprocess.Popen(
             words,
-            env=env | {"PYTHONPATH": str(REPOSITORY)},
+            env=environment(**self.environment, **more),
             cwd=self.folder,
             stdout=(self.folder / "out").open("w"),
             stderr=(self.folder / "err").open("w"),

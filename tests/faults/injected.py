@@ -90,7 +90,9 @@ def train(job: Job) -> dict[str, Any]:
 
 def note_rows(loop: Any, faults: Faults) -> None:
     """Count steps, and write down which rows each position is made of."""
-    real, batches = loop.micro_batch, loop.Batches
+    from mimray.train.tasks.pretraining import Pretraining
+
+    real, batches = Pretraining.micro_batch, loop.Batches
     notes = open(faults.folder / f"{os.getpid()}.jsonl", "a")  # noqa: SIM115
 
     class Counted(batches):  # type: ignore[misc, valid-type]
@@ -99,12 +101,13 @@ def note_rows(loop: Any, faults: Faults) -> None:
                 faults.step = position + 1
                 yield position, received
 
-    def noted(recipe: Any, patch: int, images: Any, rows: Any, *more: Any) -> Any:
-        seen = {"position": faults.step - 1, "rows": [row for row in rows.tolist() if row >= 0]}
-        print(json.dumps(seen), file=notes, flush=True)
-        return real(recipe, patch, images, rows, *more)
+    def noted(self: Pretraining, received: Any, epoch: int) -> Any:
+        rows = [row for row in received.rows.tolist() if row >= 0]
+        print(json.dumps({"position": faults.step - 1, "rows": rows}), file=notes, flush=True)
+        return real(self, received, epoch)
 
-    loop.micro_batch, loop.Batches = noted, Counted
+    Pretraining.micro_batch = noted  # type: ignore[method-assign]
+    loop.Batches = Counted
 
 
 def put_into_steps(loop: Any, faults: Faults) -> None:

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.faults.harness import Run, assert_same, cmdline, family
+from tests.faults.harness import STEPS, Run, assert_same, cmdline, family
 
 pytestmark = pytest.mark.faults
 
@@ -16,7 +16,8 @@ def goes_on(run: Run, reference, at_least: int) -> None:
     assert_same(run, done, reference)
     starts = [start["step"] for start in done.record["starts"]]
     assert starts[0] == 0 and starts[1] >= at_least
-    assert {row["attempt"] for row in done.rows} == {0, 1}
+    trained_again = starts[1] < STEPS  # trainers may have come to the end before they noticed
+    assert {row["attempt"] for row in done.rows} == ({0, 1} if trained_again else {0})
 
 
 def test_everything_is_killed(tmp_path, reference):

@@ -51,9 +51,9 @@ def compare(run: Run, done, reference) -> None:
 
 
 def test_a_host_joins_and_is_lost(tmp_path, reference):
-    with local_ray(2) as cluster:
-        run = Run(tmp_path, [*SETTINGS, "speed.workers=[1, 2]"]).start(**on(cluster))
-        run.wait_for_step(20)
+    run = Run(tmp_path, [*SETTINGS, "speed.workers=[1, 2]"])
+    with local_ray(2, **run.environment) as cluster:
+        run.start(**on(cluster)).wait_for_step(20)
         node = join(cluster, 2)
         wait_until(lambda: len(run.record().get("starts", [])) == 2, 150, run)
         run.wait_for_step(run.record()["steps"] + 20)
@@ -65,12 +65,12 @@ def test_a_host_joins_and_is_lost(tmp_path, reference):
 
 def test_a_host_is_about_to_be_taken_away(tmp_path, reference):
     """Ray's notice of preemption: a checkpoint at once, no step lost, and on with who is left."""
-    with local_ray(2) as cluster:
+    run = Run(tmp_path, [*SETTINGS, "speed.workers=[1, 2]"])
+    with local_ray(2, **run.environment) as cluster:
         head = {node["node_id"] for node in alive(cluster)}
         node = join(cluster, 2)
         (leaving,) = {n["node_id"] for n in alive(cluster)} - head
-        run = Run(tmp_path, [*SETTINGS, "speed.workers=[1, 2]"]).start(**on(cluster))
-        run.wait_for_step(20)
+        run.start(**on(cluster)).wait_for_step(20)
         subprocess.run(
             [
                 *(str(BIN / "ray"), "drain-node", f"--address={cluster.env['RAY_TEST_GCS']}"),

@@ -49,7 +49,7 @@ def test_logits_and_tables(golden, pretrained, model, name):
     fill_fresh(model, golden, name)
     images = golden.tensor(f"{name}/x")
     with torch.no_grad():
-        got = {f"{name}/pooled": model.pool(images), f"{name}/logits": model(images)}
+        got = {f"{name}/pooled": model.pool(images), f"{name}/logits": model.logits(images)}
     names = official_names(model)
     state = model.state_dict()
     got |= {f"{name}/table/{names[n]}": t for n, t in state.items() if n.endswith(TABLE)}

@@ -20,7 +20,7 @@ from mimray.mim.heads.inverse_swin import InverseSwin
 from mimray.mim.masks import draw
 from mimray.mim.normalisation import normalise
 from mimray.recipe import load_recipe
-from mimray.train.prepare import check_model
+from mimray.train.tasks.check_pretraining import check_model
 
 PAGE = Path(__file__).parents[2] / "docs/simmim.md"
 SIDE = 64

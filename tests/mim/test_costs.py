@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mimray.mim import costs
-from mimray.mim.costs import count_flops, matrix_rate, micro_batch_size
+from mimray.mim.costs import count_flops, matrix_rate
 from mimray.mim.encoders import ENCODERS
 from mimray.mim.memory_estimate import estimate_memory
 from mimray.recipe import Recipe, load_recipe
@@ -107,7 +107,7 @@ def test_every_encoder(encoder):
 )
 def test_micro_batches(speed, count):
     asked = recipe(optim={"batch": 200}, speed=speed)
-    assert micro_batch_size(asked) == count
+    assert asked.micro_batch(asked.speed.most_workers) == count
 
 
 @unit

@@ -6,7 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
 from mimray.mim.build import build_model
-from mimray.mim.costs import empty_inputs, micro_batch_size
+from mimray.mim.costs import empty_inputs
 from mimray.mim.memory_estimate import LiveStorages, estimate_memory
 from mimray.mim.recomputing import recompute_stages
 from mimray.mim.step import MicroBatch, train_step
@@ -35,7 +35,9 @@ def peak_of_a_step(asked, bf16):
     model = build_model(asked)
     recompute_stages(model.encoder, asked.speed.checkpoint_stages)
     optimizer = build_optimizer(model, asked.optim)
-    images, hidden, seeds = empty_inputs(asked, model.patch, micro_batch_size(asked))
+    images, hidden, seeds = empty_inputs(
+        asked, model.patch, asked.micro_batch(asked.speed.most_workers)
+    )
     batch = 2 * [MicroBatch(images.normal_(), hidden.fill_(True), seeds, torch.ones(len(images)))]
     train_step(model, optimizer, batch, 5.0, bf16)
     optimizer.zero_grad(set_to_none=True)

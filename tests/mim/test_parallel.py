@@ -88,7 +88,7 @@ def validation_loss(replicas, patch, rank, ranks, bf16):
     plain.eval()
     (micro,) = micro_batches(0, patch, rank, ranks, BATCH)
     with autocast(CPU, bf16):
-        out = plain(micro.images, micro.hidden)
+        out = plain(micro.images, micro.supervision)
     sums = torch.stack([out.error.sum().double(), out.values.sum().double()])
     if ranks > 1:
         dist.all_reduce(sums)
@@ -123,7 +123,7 @@ def travelled(parallel, rank):
     for due in (False, True):
         for micro in micro_batches(0, model.patch, rank, RANKS, 4):
             with gradient_sync(replicas, due):
-                replicas(micro.images, micro.hidden, micro.seeds).error.sum().backward()
+                replicas(micro.images, micro.supervision, micro.seeds).error.sum().backward()
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         own = torch.cat([whole(g).flatten() for g in gradients]) if gradients else torch.zeros(1)
         others = own.clone()

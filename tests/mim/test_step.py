@@ -58,7 +58,7 @@ def whole(tiny, samples):
 
 def test_the_gradient_of_the_whole_batch_is_that_of_its_mean_loss(tiny, samples, whole):
     model = tiny(drop_path=0.3).train()
-    out = model(samples.images, samples.hidden, samples.seeds)
+    out = model(samples.images, samples.supervision, samples.seeds)
     out.loss.backward()
     expected = torch.cat([p.grad.flatten() for p in model.parameters()])
     gradient, result = whole
@@ -126,12 +126,12 @@ def test_what_a_sample_sees_depends_on_seed_row_and_epoch_alone():
     alone = micro_batch(recipe, 4, images[1:2], rows[1:2], weight[1:2], epoch=2)
     for a, b in zip(fields(together), fields(alone), strict=True):
         assert torch.equal(a[1:2], b)
-    assert together.hidden.shape == (4, 24, 24) and together.images.dtype == torch.float32
+    assert together.supervision.shape == (4, 24, 24) and together.images.dtype == torch.float32
     others = [
         micro_batch(recipe, 4, images, rows, weight, epoch=3),
         micro_batch(load_recipe("demo", ["run.seed=1"]), 4, images, rows, weight, epoch=2),
         micro_batch(recipe, 4, images, rows + 1, weight, epoch=2),
     ]
     for other in others:
-        assert (other.hidden != together.hidden).flatten(1).any(dim=1).all()
+        assert (other.supervision != together.supervision).flatten(1).any(dim=1).all()
         assert not set(other.seeds.tolist()) & set(together.seeds[:3].tolist())

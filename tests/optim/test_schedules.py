@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 from mimray.durations import Clock
 from mimray.errors import UserError
-from mimray.optim import learning_rate
-from mimray.recipe import Schedule, load_recipe
+from mimray.optim import learning_rate, rate_at
+from mimray.recipe import Optim, Schedule, load_recipe
 
 pytestmark = pytest.mark.unit
 
@@ -132,3 +132,13 @@ def test_what_fits_is_read_back_the_same(overrides, tmp_path):
     recipe = load_recipe("demo", overrides)
     (tmp_path / "again.yaml").write_text(recipe.to_yaml())
     assert load_recipe(tmp_path / "again.yaml") == recipe
+
+
+def test_a_layer_s_scale_goes_to_the_whole_schedule_or_like_official_to_the_peak_alone():
+    schedule, clock = Schedule(length="100it", warmup="10it", warmup_lr=0.1), Clock(10, 4, 100)
+    ours = rate_at(0, Optim(lr=1.0), schedule, clock)
+    assert (ours(1.0), ours(0.5)) == (0.1, 0.05)
+    official = rate_at(0, Optim(lr=1.0, like_official=True), schedule, clock)
+    assert (official(1.0), official(0.5)) == (0.1, 0.1)
+    half = rate_at(6, Optim(lr=1.0, like_official=True), schedule, clock)
+    assert half(0.5) == pytest.approx(0.1 + (0.5 - 0.1) * 0.5)

@@ -34,6 +34,7 @@ def noting(job: Job) -> dict:
     """`mimray.train.loop.train`, in a trainer, with an eye on what goes through it."""
     from mimray.train import loop
     from mimray.train.batches import Batches
+    from mimray.train.tasks.pretraining import Pretraining
 
     at = {"position": -1}
     notes: list[dict] = []
@@ -44,24 +45,25 @@ def noting(job: Job) -> dict:
                 at["position"] = position
                 yield position, received
 
-    real = loop.micro_batch
+    real = Pretraining.micro_batch
 
-    def noted(recipe, patch, images, rows, weight, epoch):
-        micro = real(recipe, patch, images, rows, weight, epoch)
-        for k, row in enumerate(rows.tolist()):
+    def noted(self, received, epoch):
+        micro = real(self, received, epoch)
+        images, weight = received.images, received.weight
+        for k, row in enumerate(received.rows.tolist()):
             if row >= 0:
                 pixels = hashlib.sha256(images[k].contiguous().numpy().tobytes()).hexdigest()[:12]
-                hidden = hashlib.sha256(micro.hidden[k].numpy().tobytes()).hexdigest()[:12]
+                hidden = hashlib.sha256(micro.supervision[k].numpy().tobytes()).hexdigest()[:12]
                 sample = [row, pixels, hidden, float(weight[k])]
                 notes.append({"position": at["position"], "sample": sample})
         return micro
 
-    class Stopping(loop.Post):
+    class Stopping(loop.RemotePost):
         def stop_requested(self) -> bool:
             super().stop_requested()
             return job.stop_after is not None and at["position"] + 1 >= job.stop_after
 
-    loop.Batches, loop.micro_batch, loop.Post = Noting, noted, Stopping
+    loop.Batches, Pretraining.micro_batch, loop.RemotePost = Noting, noted, Stopping
     import ray.train
 
     rank = ray.train.get_context().get_world_rank()

@@ -123,8 +123,9 @@ def alive(cluster: Cluster) -> list[dict]:
 
 
 @contextlib.contextmanager
-def local_ray(cpus: int) -> Iterator[Cluster]:
-    """A Ray that asks for a token; whatever it started is gone afterwards, and nothing else."""
+def local_ray(cpus: int, **more: str) -> Iterator[Cluster]:
+    """A Ray that asks for a token; whatever it started is gone afterwards, and nothing else. `more`: of
+    the environment of its processes."""
     folder = Path(tempfile.mkdtemp(prefix="mr-"))  # short: a Unix socket's name has 107 bytes
     token = secrets.token_hex(32)
     write_token(folder, token)
@@ -135,6 +136,7 @@ def local_ray(cpus: int) -> Iterator[Cluster]:
         RAY_AUTH_MODE="token",
         RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{dashboard}",
         RAY_TEST_GCS=f"127.0.0.1:{gcs}",
+        **more,
     )
     log = folder / "head.log"
     head = subprocess.Popen(

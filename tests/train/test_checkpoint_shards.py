@@ -223,10 +223,10 @@ class TestNotes:
         savers = [Saver(run, 2, Shard(rank, 2, "now")) for rank in (0, 1)]
         write = checkpoint.write
 
-        def full(run, step, tensors, loop, val_loss, shard):
+        def full(run, step, tensors, loop, criterion, shard):
             if shard.rank == 1:
                 raise OSError("No space left on device")
-            return write(run, step, tensors, loop, val_loss, shard)
+            return write(run, step, tensors, loop, criterion, shard)
 
         monkeypatch.setattr(checkpoint, "write", full)
         for saver in savers:

@@ -68,9 +68,9 @@ class TestRunFolder:
             run.record()
 
 
-def save(run, step, model, optimizer, loop, keep, val_loss=None):
+def save(run, step, model, optimizer, loop, keep, criterion=None):
     saver = Saver(run, keep)
-    saver.save(step, model, optimizer, loop, val_loss)
+    saver.save(step, model, optimizer, loop, criterion)
     saver.close(step)
     assert saver.done == [(step, checkpoint.name_of(step))]
 
@@ -135,7 +135,7 @@ class TestCheckpoint:
 
     def test_the_best_by_validation_loss_is_kept_besides(self, run, parts):
         for step, loss in [(1, 0.5), (2, 0.4), (3, None), (4, 0.45), (5, None)]:
-            save(run, step, *parts, {}, keep=1, val_loss=loss)
+            save(run, step, *parts, {}, keep=1, criterion=loss)
         assert [s for s in range(1, 6) if run.read(f"{checkpoint.name_of(s)}/manifest.json")] == [
             2,
             5,
@@ -143,7 +143,7 @@ class TestCheckpoint:
 
     def test_a_diverged_loss_is_no_best_one(self, run, parts):
         for step, loss in [(1, 0.3), (2, float("nan")), (3, float("nan")), (4, float("nan"))]:
-            save(run, step, *parts, {}, keep=1, val_loss=loss)
+            save(run, step, *parts, {}, keep=1, criterion=loss)
         assert [s for s in range(1, 5) if run.read(f"{checkpoint.name_of(s)}/manifest.json")] == [
             1,
             4,
@@ -291,7 +291,8 @@ class TestSweep:
 
 
 def test_a_diverged_run_can_be_printed(capsys):
-    from mimray.train.record import final_metrics
+    from mimray.train.record import speed_of
+    from mimray.train.tasks.pretraining import Pretraining
     from mimray.verbs.pretrain import _print_table, summary
 
     rows = [{"attempt": 0, "val/loss": None, "speed/seconds": 1.0, "speed/images_per_s": 3.0}]
@@ -300,7 +301,7 @@ def test_a_diverged_run_can_be_printed(capsys):
         "steps": 1,
         "checkpoint": None,
         "damaged": [],
-        "final": final_metrics(rows),
+        "final": Pretraining(load_recipe("demo")).final(rows) | speed_of(rows),
     }
     _print_table(summary("/runs/r", record), record, False, "off", "L1 on hidden pixels")
     assert "validation loss" in capsys.readouterr().out
@@ -319,5 +320,5 @@ def test_a_warmup_that_is_longer_than_the_run_is_said(warmup, says):
 
     recipe = load_recipe("demo", ["schedule.length=12it", f"schedule.warmup={warmup}"])
     out = io.StringIO()
-    Driver(open_data(recipe), Console(out), None)._say_what_it_is(0)
+    Driver(open_data(recipe), None, Console(out), None)._say_what_it_is(0)
     assert ("schedule.warmup=13it is longer than the run (12 steps)" in out.getvalue()) == says

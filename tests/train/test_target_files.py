@@ -10,9 +10,11 @@ from mimray.data.rowset import RowSet
 from mimray.data.sources import open_source
 from mimray.errors import UserError
 from mimray.recipe import load_recipe
-from mimray.train.job import Job, check_target_files
+from mimray.train.files import check_files
+from mimray.train.job import Job
 from mimray.train.record import Record
 from mimray.train.run_folder import RunFolder
+from mimray.train.tasks.pretraining import Pretraining
 
 pytestmark = pytest.mark.unit
 
@@ -31,12 +33,12 @@ def here(tmp_path, monkeypatch):
 def job(*overrides):
     recipe, val = load_recipe("demo", overrides), open_source("builtin:photos/val", "val")
     rows = RowSet.everything(len(val))
-    return Job(recipe, RunFolder.of(recipe), val, val, rows, np.arange(8))
+    return Job(Pretraining(recipe), RunFolder.of(recipe), val, val, rows, np.arange(8))
 
 
 def record(*overrides):
     """What `run.json` of a run holds that began now."""
-    return {"name": "r", "target_files": job(*overrides).target_files}
+    return {"name": "r", "files": job(*overrides).task.files}
 
 
 @pytest.mark.parametrize(
@@ -50,18 +52,18 @@ def record(*overrides):
     ],
 )
 def test_the_files_are_named_as_in_the_recipe(overrides, files):
-    assert list(job(*overrides).target_files) == files
+    assert list(job(*overrides).task.files) == files
 
 
 @pytest.mark.parametrize("file", ["codes.bin", "mine.py"])
 def test_another_content_is_other_data(here, file):
     overrides = [*TOKENS, "target.module=mine.py:Tokenizer"]
     before, began = job(*overrides).data_digest, record(*overrides)
-    check_target_files(began)
+    check_files(began)
     (here / file).write_text("other")
     assert job(*overrides).data_digest != before
     with pytest.raises(UserError) as caught:
-        check_target_files(began)
+        check_files(began)
     line = str(caught.value)
     assert f"run.name=r was started with another {file} than is there now" in line
     assert "\n" not in line and caught.value.exit_code == 2
@@ -70,8 +72,8 @@ def test_another_content_is_other_data(here, file):
 def test_a_file_that_is_gone_and_a_record_without_files_say_nothing(here):
     began = record(*TOKENS)
     (here / "codes.bin").unlink()
-    check_target_files(began)
-    check_target_files({"name": "r"})
+    check_files(began)
+    check_files({"name": "r"})
 
 
 def test_a_finished_run_is_shown_until_a_file_of_its_target_changes(here, capsys):

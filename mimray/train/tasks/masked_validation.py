@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from dataclasses import fields
 
 import torch
 from PIL import Image
@@ -17,44 +17,24 @@ from mimray.mim.model import MaskedImageModel
 from mimray.mim.normalisation import normalise
 from mimray.mim.pictures import reconstruction_grid
 from mimray.mim.step import autocast, sum_over_ranks
-from mimray.train.batches import Received, to_device, unreadable
+from mimray.recipe import Recipe
+from mimray.train.batches import Received
+from mimray.train.group import Trainer
+from mimray.train.held_out import HeldOut
 from mimray.train.job import Job
-from mimray.train.streams import val_stream
 
-_CACHE_BYTES = 2**30
 _PICTURES = 8
 FILLS = {"val/fill_visible_mean": visible_mean, "val/fill_nearest": nearest_pixel}
 
 
-class Validation:
+class MaskedValidation:
     """This rank's share of the validation pictures; `run` is called by all ranks together."""
 
-    def __init__(self, job: Job, rank: int, ranks: int, device: torch.device, bf16: bool) -> None:
-        self.job, self.recipe = job, job.recipe
-        self.rank, self.ranks, self.device, self.bf16 = rank, ranks, device, bf16
-        self.damaged: list[tuple[int, int]] = []
-        self.kept: list[Received] | None = None
-        self.first: Received | None = None
+    def __init__(self, recipe: Recipe, job: Job, trainer: Trainer) -> None:
+        self.recipe, self.trainer = recipe, trainer
+        self.pictures = HeldOut(job, trainer)
+        self.damaged = self.pictures.damaged
         self.fills: dict[str, float] = {}
-
-    def _received(self) -> Iterator[Received]:
-        """Decoded pictures stay in memory up to 1 GiB a worker; more are streamed every time."""
-        if self.kept is not None:
-            yield from self.kept
-            return
-        kept: list[Received] = []
-        size, known = 0, bool(self.fills)
-        for columns in val_stream(self.job, self.rank):
-            batch = {name: torch.from_numpy(column.copy()) for name, column in columns.items()}
-            received = to_device(batch, self.device)
-            self.damaged += [] if known else unreadable(batch)
-            if self.first is None or not self.first.weight.any():
-                self.first = received
-            size += received.images.nbytes
-            if size <= _CACHE_BYTES:
-                kept.append(received)
-            yield received
-        self.kept = kept if size <= _CACHE_BYTES else None
 
     def _masked(self, received: Received, patch: int) -> tuple[Tensor, Tensor]:
         """Normalised images and their masks, which depend on the row and `data.val_seed` alone."""
@@ -65,16 +45,16 @@ class Validation:
         )
 
     @torch.no_grad()
-    def run(self, model: MaskedImageModel) -> dict[str, float]:
+    def run(self, model: MaskedImageModel, optimizer: torch.optim.Optimizer) -> dict[str, float]:
         """`val/loss`, and for targets that are regressed `val/skill` = 1 - loss / nearest-pixel fill
         and the two fills' losses."""
         with_fills = model.target.fills and not self.fills
         names = ["loss", *FILLS] if with_fills else ["loss"]
-        sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=self.device)
+        sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=self.trainer.device)
         model.eval()
-        for received in self._received():
+        for received in self.pictures:
             images, hidden = self._masked(received, model.patch)
-            with autocast(images.device, self.bf16):
+            with autocast(images.device, self.trainer.bf16):
                 out = model(images, hidden)
             sums[0] += (out.values * received.weight).sum()
             sums[1] += (out.error * received.weight).sum()
@@ -84,7 +64,7 @@ class Validation:
                     off = model.target.error(fill(target, region), target) * region
                     sums[place] += (off.sum(dim=(1, 2)) * received.weight).sum()
         model.train()
-        values, *errors = sum_over_ranks(sums, self.ranks).tolist()
+        values, *errors = sum_over_ranks(sums, self.trainer.ranks).tolist()
         if not values:
             raise RunFailed("none of the validation pictures can be read (named in run.json)")
         losses = {name: error / values for name, error in zip(names, errors, strict=True)}
@@ -100,13 +80,13 @@ class Validation:
 
         None where the share holds nothing readable, or the target is no picture.
         """
-        received = self.first
+        received = self.pictures.first
         assert received is not None, "`run` went before"
         readable = received.weight.nonzero().flatten()[:_PICTURES]
         first = readable if len(readable) else readable.new_zeros(1)
-        share = Received(received.images[first], received.rows[first], received.weight[first])
+        share = Received(*(getattr(received, field.name)[first] for field in fields(received)))
         model.eval()
-        with autocast(self.device, self.bf16):
+        with autocast(self.trainer.device, self.trainer.bf16):
             grid = reconstruction_grid(model, *self._masked(share, model.patch))
         model.train()
         if grid is None or not len(readable):

@@ -1,0 +1,53 @@
+"""What can be known to be wrong about a pre-training's model, from its recipe alone."""
+
+from __future__ import annotations
+
+import torch
+
+from mimray.errors import UserError
+from mimray.mim.build import build_model
+from mimray.mim.encoders import ENCODERS
+from mimray.mim.heads import HEADS
+from mimray.mim.masks import STRATEGIES, realised_ratio
+from mimray.mim.recomputing import check_stages
+from mimray.mim.targets import TARGETS
+from mimray.optim import official_decays
+from mimray.recipe import Recipe
+from mimray.settings_errors import nearest
+
+
+def check_model(recipe: Recipe) -> None:
+    """Names that must be known and sizes that must fit: the model is built, on no device."""
+    for setting, value, known in (
+        ("model.encoder", recipe.model.encoder, ENCODERS),
+        ("mask.strategy", recipe.mask.strategy, STRATEGIES),
+        ("head.kind", recipe.head.kind, HEADS),
+        ("target.kind", recipe.target.kind, TARGETS),
+    ):
+        if value not in known:
+            raise UserError(f"{setting}={value} is not known{nearest(value, list(known))}")
+    spec, unit = ENCODERS[recipe.model.encoder], recipe.mask.unit
+    if recipe.model.window is not None and spec.window is None:
+        raise UserError(
+            f"model.window={recipe.model.window}: {recipe.model.encoder} has no windows; "
+            "leave it out (model.window=null)"
+        )
+    if unit % spec.patch:
+        raise UserError(
+            f"mask.unit={unit} is not a multiple of {recipe.model.encoder}'s patch {spec.patch}; "
+            f"{recipe.units_to_take(spec.patch)}"
+        )
+    try:
+        realised_ratio(recipe.mask.strategy, recipe.model.image_size, unit, recipe.mask.ratio)
+        with torch.device("meta"):
+            model = build_model(recipe)
+        check_stages(model.encoder, recipe.speed.checkpoint_stages)
+        if recipe.optim.like_official:
+            official_decays(spec.family)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if unit % model.target.pixel:
+        raise UserError(
+            f"mask.unit={unit} hides positions of the target, {model.target.pixel} px each, in part; "
+            f"take a multiple of {model.target.pixel}"
+        )

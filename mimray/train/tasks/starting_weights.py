@@ -1,0 +1,66 @@
+"""What `--from` may name, how it is told from another of its name, and how it is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mimray.errors import UserError
+from mimray.train.files import digest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mimray.weights import LoadReport
+
+TIMM = "supervised:timm/"
+
+
+def identities(weights: str | None) -> dict[str, str]:
+    """The files behind a setting of `model.weights`, and digests of what they hold; none for scratch.
+
+    Raises UserError for what is not there.
+    """
+    if weights is None:
+        return {}
+    from mimray.weights.read import files_of
+
+    try:
+        files = files_of(locate(weights))
+        if len(files) == 1 and str(files[0]) == weights:
+            return {weights: digest(weights)}
+        parts = "".join(digest(str(file)) for file in files)
+        return {weights: hashlib.sha256(parts.encode()).hexdigest()[:16]}
+    except (ValueError, OSError) as error:
+        raise UserError(f"model.weights: {error}") from None
+
+
+def load_weights(model: nn.Module, weights: str) -> LoadReport:
+    """Fill the encoder of a model. Raises UserError for weights that are not those of its encoder."""
+    from mimray.weights import load
+
+    try:
+        return load(model, locate(weights))
+    except ValueError as error:
+        raise UserError(f"model.weights: {error}") from None
+
+
+def locate(weights: str) -> Path:
+    """A local path. Raises UserError for timm weights that Hugging Face's cache does not have: nothing
+    is downloaded."""
+    if not weights.startswith(TIMM):
+        return Path(weights).expanduser()
+    from huggingface_hub import try_to_load_from_cache
+
+    name = "timm/" + weights.removeprefix(TIMM)
+    try:
+        found = try_to_load_from_cache(name, "model.safetensors")
+    except ValueError:  # no name of a repository
+        found = None
+    if not isinstance(found, str):
+        raise UserError(
+            f"model.weights={weights}: not in Hugging Face's cache, and nothing is downloaded by itself; "
+            f"fetch it with `hf download {name} model.safetensors`, or name a file"
+        )
+    return Path(found)

@@ -1,0 +1,100 @@
+"""`mimray finetune RECIPE --from CKPT`: train a classifier end to end, and say how good it is."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mimray.recipe import FinetuneRecipe, load_finetune_recipe
+from mimray.train.console import Console
+
+_SCRATCH = "scratch"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, or go on; prints a table, or one JSON object with `--json`."""
+    recipe = load_finetune_recipe(arguments.recipe, overrides(arguments))
+    console = Console()
+    from mimray.report.curves import loss_curve
+    from mimray.train.launch import launch
+    from mimray.train.run_folder import RunFolder, to_json
+
+    try:
+        record, already = launch(recipe, console, loss_curve, here=arguments.here)
+    finally:
+        console.clear()
+    result = summary(RunFolder.of(recipe).uri, record)
+    if arguments.json:
+        print(to_json(result), flush=True)
+    else:
+        _print_table(recipe, result, record, already)
+    return 0
+
+
+def overrides(arguments: argparse.Namespace) -> list[str]:
+    """The settings, with what `--from` names among them; a path is made absolute, for it names the run."""
+    if arguments.weights is None:
+        return list(arguments.overrides)
+    path = Path(arguments.weights).expanduser()
+    weights = str(path.absolute()) if path.exists() else arguments.weights
+    setting = "null" if weights == _SCRATCH else weights
+    return [*arguments.overrides, f"model.weights={setting}"]
+
+
+def summary(run_dir: str, record: dict[str, Any]) -> dict[str, Any]:
+    """What `--json` prints; figures that the run does not have are null."""
+    final = record["final"]
+    names = ("top1", "top5", "top1_best", "top1_average", "top1_average_best")
+    return {
+        "run_dir": run_dir,
+        "steps": record["steps"],
+        "classes": record["classes"],
+        "weights": record["weights"],
+        "images_per_s": final.get("images_per_s"),
+        "val_loss": final.get("val/loss"),
+        **{name: final.get(f"val/{name}") for name in names},
+        "checkpoint": f"{run_dir}/{record['checkpoint']}" if record["checkpoint"] else None,
+    }
+
+
+def _print_table(
+    recipe: FinetuneRecipe, result: dict[str, Any], record: dict[str, Any], already: bool
+) -> None:
+    from rich.console import Console as Rich
+    from rich.table import Table
+
+    from mimray.verbs.pretrain import shown, where_to_compare
+
+    screen = Rich(highlight=False, soft_wrap=True)
+    if already:
+        screen.print(
+            f"The run {record['name']} is finished; another one: run.seed=1, run.name=NAME."
+        )
+    table = Table(title=record["name"], title_justify="left", show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = [
+        ("started from", record["weights"] or _SCRATCH),
+        ("top-1", f"{_percent(result['top1'])} after the last epoch"),
+        ("", f"{_percent(result['top1_best'])} at the best of its evaluations, as papers state it"),
+    ]
+    if result["top1_average"] is not None:
+        averages = _percent(result["top1_average"]), _percent(result["top1_average_best"])
+        rows.append(("  of the average", f"{averages[0]}, best {averages[1]}"))
+    if result["top5"] is not None:
+        rows.append(("top-5", _percent(result["top5"])))
+    rows += [
+        ("cross entropy", shown(result["val_loss"], ".4f")),
+        ("held out", f"{record['photos']['val']} pictures of {record['classes']} classes"),
+        ("pictures a second", shown(result["images_per_s"], ".0f")),
+        ("checkpoint", result["checkpoint"] or "-"),
+        ("compare runs", where_to_compare(recipe.run.tracking)),
+    ]
+    for name, value in rows:
+        table.add_row(name, value)
+    screen.print(table)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"

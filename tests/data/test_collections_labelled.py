@@ -1,0 +1,116 @@
+"""Any labelled folder or Parquet file, and whether two splits fit together."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mimray.data.collections import check_pair, check_split, open_labelled
+from tests.data.collection_fixtures import put
+from tests.data.conftest import refused
+
+pytestmark = pytest.mark.unit
+
+
+def write(path, labels, names=None):
+    pictures = [bytes([i]) for i in range(len(labels))]
+    table = pa.table({"image": pa.array(pictures, pa.binary()), "label": labels})
+    if names:
+        about = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(about)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """train/ and val/ of three classes."""
+    for label, name in enumerate(("cat", "dog", "eel")):
+        for index in range(3):
+            split = "train" if index else "val"
+            put(tmp_path / split / name / f"{index}.jpg", label, index)
+    return tmp_path
+
+
+def pair(train, test, classes=None):
+    return check_pair(open_labelled(train, "train"), open_labelled(test, "test"), classes)
+
+
+def test_an_image_folder(folder):
+    train, test = (open_labelled(str(folder), split) for split in ("train", "test"))
+    assert (len(train), len(test)) == (6, 3) and check_pair(train, test, 3) == 3
+    assert check_split(train).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("names", [None, ["cat", "dog", "eel"]])
+def test_parquet(tmp_path, names):
+    write(tmp_path / "train-0.parquet", [0, 1, 2, 2], names)
+    write(tmp_path / "test-0.parquet", [2, 1, 0], names)
+    assert pair(str(tmp_path), str(tmp_path)) == 3
+
+
+def test_the_photos_that_come_with_mimray():
+    assert pair("builtin:photos/train", "builtin:photos/val") == 10
+
+
+def test_no_labels(tmp_path):
+    put(tmp_path / "1.jpg", 0, 0)
+    assert "has no labels" in refused(open_labelled, str(tmp_path), "train")
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "expected"),
+    [
+        ([0, None, 1], None, "label -1 of"),
+        ([0, -3, 1], None, "label -3 of"),
+        ([0, 1, 5], 3, "label 5 of x.parquet row 2 is not one of 0 to 2"),
+        ([0, 2], None, "no pictures of class 1 (1 of 3"),
+        ([0, 1], 4, "no pictures of class 2 (2 of 4"),
+        ([], None, "holds no pictures"),
+    ],
+)
+def test_labels_that_make_no_classification(tmp_path, labels, classes, expected):
+    write(tmp_path / "x.parquet", pa.array(labels, pa.int64()))
+    assert expected in refused(open_labelled, str(tmp_path / "x.parquet"), "train", classes)
+
+
+def test_another_number_of_classes_than_a_head_has(folder):
+    assert "3 classes instead of 10" in refused(open_labelled, str(folder), "train", 10)
+    assert "3 classes instead of 2" in refused(pair, str(folder), str(folder), 2)
+
+
+def test_a_name_without_pictures(tmp_path):
+    write(tmp_path / "x.parquet", [0, 1], ["cat", "dog", "eel"])
+    assert "class 'eel'" in refused(open_labelled, str(tmp_path / "x.parquet"), "train")
+
+
+@pytest.mark.parametrize(("split", "other"), [("train", "val"), ("val", "train")])
+def test_a_class_folder_missing_in_a_split(folder, split, other):
+    """Its folders' numbers would not mean the same in both."""
+    for file in (folder / split / "dog").iterdir():
+        file.unlink()
+    line = refused(pair, str(folder), str(folder))
+    assert "class 'dog' is in" in line and "1 such" in line
+
+
+def test_a_number_missing_in_a_split(tmp_path):
+    write(tmp_path / "train-0.parquet", [0, 1, 2])
+    write(tmp_path / "test-0.parquet", [0, 1])
+    assert "no pictures of class 2" in refused(pair, str(tmp_path), str(tmp_path))
+
+
+def test_classes_in_another_order(tmp_path):
+    write(tmp_path / "a.parquet", [0, 1], ["cat", "dog"])
+    write(tmp_path / "b.parquet", [0, 1, 1], ["dog", "cat"])
+    line = refused(pair, str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet"))
+    assert "another order" in line
+
+
+def test_the_same_pictures_in_both_splits(tmp_path):
+    """A folder without splits gives all of its pictures to both."""
+    for label, name in enumerate(("cat", "dog")):
+        put(tmp_path / name / "1.jpg", label, 1)
+    assert "the same pictures" in refused(pair, str(tmp_path), str(tmp_path))
+    assert np.array_equal(check_split(open_labelled(str(tmp_path), "test")), [1, 1])
