@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pyarrow import fs
 
 from mimray.data.files import atomic_file, sync_folder
+from mimray.train.manifest import digest_of, name_of, problem_of, read_manifest, steps_of
 from mimray.train.run_folder import RunFolder
 
 if TYPE_CHECKING:  # finding a checkpoint needs no torch, and Ray's controller only finds
@@ -47,11 +48,6 @@ class Shard:
         """Name of this share's file of `model` or `optimizer`."""
         part = f"-{self.rank:05d}-of-{self.ranks:05d}" if self.ranks > 1 else ""
         return f"{kind}{part}.safetensors"
-
-
-def name_of(step: int) -> str:
-    """Folder of a step's checkpoint, relative to the run."""
-    return f"checkpoints/step-{step:08d}"
 
 
 # ----- writing -------------------------------------------------------------------------------------
@@ -88,7 +84,7 @@ def write(
     files["loop.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     files |= _files_of_others(run, step, shard)
     manifest: dict[str, Any] = {"step": step, "criterion": criterion, "files": files}
-    manifest["digest"] = _digest(manifest)
+    manifest["digest"] = digest_of(manifest)
     run.write(f"{folder}/manifest.json", json.dumps(manifest, indent=2).encode())
     return folder
 
@@ -135,9 +131,9 @@ def _read_note(run: RunFolder, step: int, rank: int) -> dict[str, Any]:
 
 def prune(run: RunFolder, step: int, keep: int) -> None:
     """Forget all but `step`, the newest `keep` and the best one, by its criterion."""
-    steps = _steps(run)
+    steps = steps_of(run)
     outdated = [s for s in steps if s > step]  # torn, or about to be trained again
-    before = [s for s in steps if s < step and _manifest(run, s) is not None]
+    before = [s for s in steps if s < step and read_manifest(run, s) is not None]
     best = best_of(run, [step, *before])
     for old in outdated + [s for s in before[keep - 1 :] if s != best]:
         _remove(run, old)
@@ -147,7 +143,7 @@ def prune(run: RunFolder, step: int, keep: int) -> None:
 def remove_torn(run: RunFolder, step: int) -> None:
     """Remove what is left, before `step`, of checkpoints that were never completed: the room they take
     may be what the next one lacks."""
-    for torn in [s for s in _steps(run) if s < step and _manifest(run, s) is None]:
+    for torn in [s for s in steps_of(run) if s < step and read_manifest(run, s) is None]:
         _remove(run, torn)
 
 
@@ -164,7 +160,7 @@ def _remove(run: RunFolder, step: int) -> None:
 
 def newest(run: RunFolder) -> int | None:
     """Step of the newest checkpoint whose files are all there; their contents are not read."""
-    return next((step for step in _steps(run) if _problem(run, step) is None), None)
+    return next((step for step in steps_of(run) if problem_of(run, step) is None), None)
 
 
 def verified(run: RunFolder) -> int | None:
@@ -172,8 +168,8 @@ def verified(run: RunFolder) -> int | None:
 
     A damaged one is set aside, saying so: it loses its manifest, so that nobody takes it.
     """
-    for step in _steps(run):
-        problem = _problem(run, step, contents=True)
+    for step in steps_of(run):
+        problem = problem_of(run, step, contents=True)
         if problem is None:
             return step
         log.warning(
@@ -187,7 +183,7 @@ def verified(run: RunFolder) -> int | None:
 
 def best_of(run: RunFolder, steps: list[int]) -> int | None:
     """The step with the lowest criterion among those that were validated."""
-    losses = {step: (_manifest(run, step) or {}).get("criterion") for step in steps}
+    losses = {step: (read_manifest(run, step) or {}).get("criterion") for step in steps}
     known = {s: loss for s, loss in losses.items() if loss is not None and math.isfinite(loss)}
     return min(known, key=known.__getitem__, default=None)
 
@@ -203,7 +199,7 @@ def load(
     from mimray.train.state import Pieces, fill
 
     folder = name_of(step)
-    manifest = _manifest(run, step)
+    manifest = read_manifest(run, step)
     assert manifest is not None, "whoever chose the step found one"
     names = sorted(manifest["files"])
     parts = [
@@ -219,55 +215,3 @@ def load(
     assert data is not None, "so does its manifest say"
     loop: dict[str, Any] = json.loads(data)
     return loop
-
-
-# ----- checking ------------------------------------------------------------------------------------
-
-
-def _steps(run: RunFolder) -> list[int]:
-    """Steps of all checkpoint folders, complete or not, newest first."""
-    selector = fs.FileSelector(run.file("checkpoints"), allow_not_found=True)
-    found = run.filesystem.get_file_info(selector)
-    names = [info.base_name for info in found if info.type == fs.FileType.Directory]
-    return sorted(
-        (int(n[5:]) for n in names if n.startswith("step-") and n[5:].isdigit()), reverse=True
-    )
-
-
-def _manifest(run: RunFolder, step: int) -> dict[str, Any] | None:
-    """A checkpoint's manifest, or None where it is not there, damaged, or of another step."""
-    try:
-        manifest = json.loads(run.read(f"{name_of(step)}/manifest.json") or b"null")
-    except ValueError:
-        return None
-    whole = isinstance(manifest, dict) and manifest.pop("digest", None) == _digest(manifest)
-    return manifest if whole and manifest["step"] == step else None
-
-
-def _digest(manifest: dict[str, Any]) -> str:
-    """Of what a manifest says, so that a flipped bit in it shows too."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _problem(run: RunFolder, step: int, contents: bool = False) -> str | None:
-    """Why a checkpoint cannot be used, or None; `contents`: read its files too."""
-    manifest = _manifest(run, step)
-    if manifest is None:
-        return "no manifest of its own, or a damaged one"
-    for name, expected in manifest["files"].items():
-        info = run.filesystem.get_file_info(run.file(f"{name_of(step)}/{name}"))
-        if info.type != fs.FileType.File:
-            return f"{name} is missing"
-        if info.size != expected["bytes"]:
-            return f"{name} is cut off"
-        if contents and _sha256(run, f"{name_of(step)}/{name}") != expected["sha256"]:
-            return f"{name} is damaged"
-    return None
-
-
-def _sha256(run: RunFolder, name: str) -> str:
-    digest = hashlib.sha256()
-    with run.filesystem.open_input_stream(run.file(name)) as file:
-        while part := file.read(2**22):
-            digest.update(part)
-    return digest.hexdigest()

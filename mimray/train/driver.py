@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from mimray.errors import RunFailed, Stopped, TakenOver, UserError
-from mimray.train import checkpoint
+from mimray.train import checkpoint, manifest
 from mimray.train.cleanup import clear_cache
 from mimray.train.clerk import Clerk, Progress
 from mimray.train.cluster import ray_session
@@ -91,7 +91,7 @@ class Driver:
         """How far the run is; the trainers' own word may have been lost with them."""
         step = checkpoint.newest(self.run) or 0
         if step:
-            self.record.update(steps=step, checkpoint=checkpoint.name_of(step))
+            self.record.update(steps=step, checkpoint=manifest.name_of(step))
         return step
 
     def _say_what_it_is(self, step: int) -> None:

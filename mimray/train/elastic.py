@@ -1,8 +1,9 @@
-"""Does the cluster have room for more trainers than there are? Then they are worth a restart."""
+"""Hosts come and go: is there room for more trainers than there are, or no longer for the data?"""
 
 from __future__ import annotations
 
 import time
+from typing import Literal
 
 import ray
 
@@ -10,37 +11,53 @@ from mimray.recipe import Speed
 from mimray.train.resources import Layout
 
 _LOOK_SECONDS = 10.0
-_LOOKS = 2  # in a row, for what is free for a moment is no room
+_LOOKS = 2  # in a row, for what is so for a moment means nothing
 
 
-class Growth:
-    """Watches a cluster for a group that has fewer trainers than it may.
+class Hosts:
+    """Watches a cluster for a group of trainers that was laid out for other hosts than there are.
 
-    A restart costs some steps' time, so it takes a sign: a host that was not there when the group was
-    laid out, or a GPU that stays free. CPUs that are free now and then are the data's.
+    A restart costs some steps' time, so growth takes a sign: a host that was not there when the group was
+    laid out, or a GPU that stays free. CPUs that are free now and then are the data's. A host that is lost
+    while a group starts may leave the others to the trainers alone, and then no picture ever comes.
     """
 
     def __init__(self, speed: Speed) -> None:
         self.speed = speed
-        self.hosts: set[str] = set()
-        self.looked_at, self.signs = 0.0, 0
+        self.known: set[str] = set()
+        self.looked_at = 0.0
+        self.signs: dict[str, int] = {}
 
     def began(self) -> None:
         """A group has been laid out on the hosts that there are now."""
-        self.hosts, self.signs = _hosts(), 0
+        self.known, self.signs = {node["NodeID"] for node in _alive()}, {}
 
-    def due(self, layout: Layout) -> bool:
-        """Whether a restart would find room for more; looks every ten seconds."""
-        if layout.workers >= self.speed.most_workers:
-            return False
+    def verdict(self, layout: Layout) -> Literal["room", "starved"] | None:
+        """Why a restart is worth its time, if it is; looks every ten seconds."""
         if time.monotonic() - self.looked_at < _LOOK_SECONDS:
-            return False
+            return None
         self.looked_at = time.monotonic()
+        nodes = _alive()
+        if self._stays("starved", self.speed.loader == "ray" and leaves_nothing(layout, nodes)):
+            return "starved"
         free = ray.available_resources().get("GPU", 0.0) if layout.use_gpu else 0.0
-        room = bool(_hosts() - self.hosts) or free >= 1.0
-        self.signs = self.signs + 1 if room else 0
-        return self.signs >= _LOOKS
+        more = bool({node["NodeID"] for node in nodes} - self.known) or free >= 1.0
+        return (
+            "room"
+            if self._stays("room", more and layout.workers < self.speed.most_workers)
+            else None
+        )
+
+    def _stays(self, sign: str, seen: bool) -> bool:
+        self.signs[sign] = self.signs.get(sign, 0) + 1 if seen else 0
+        return self.signs[sign] >= _LOOKS
 
 
-def _hosts() -> set[str]:
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+def leaves_nothing(layout: Layout, nodes: list[dict]) -> bool:
+    """Whether trainers hold so much of the hosts' CPUs that no whole one is left for the data."""
+    total: float = sum(node["Resources"].get("CPU", 0.0) for node in nodes)
+    return total - layout.workers * layout.cpus_per_worker < 1.0
+
+
+def _alive() -> list[dict]:
+    return [node for node in ray.nodes() if node["Alive"]]

@@ -11,9 +11,9 @@ import ray
 
 from mimray.errors import RunFailed, UserError
 from mimray.train.clerk import Clerk, Progress
-from mimray.train.elastic import Growth
+from mimray.train.elastic import Hosts
 from mimray.train.fence import Fence
-from mimray.train.heartbeat import Watchdog, end_trainers
+from mimray.train.heartbeat import Beat, Watchdog, end_trainers
 from mimray.train.job import Job
 from mimray.train.mailbox import Mailbox
 from mimray.train.record import Record
@@ -36,7 +36,7 @@ class Follower:
         self.job, self.run, self.fence = job, job.run, fence
         self.record, self.progress = record, progress
         self.clerk = Clerk(job, record, tracker, progress)
-        self.watchdog, self.growth = Watchdog(), Growth(job.recipe.speed)
+        self.watchdog, self.hosts = Watchdog(), Hosts(job.recipe.speed)
         self.ended = 0  # groups of trainers
 
     def follow(self, layout: Layout, stopping: threading.Event) -> str:
@@ -46,7 +46,7 @@ class Follower:
         mailbox = Mailbox.options(scheduling_strategy=pin).remote(len(self.record["starts"]))  # type: ignore[attr-defined]
         self.job.mailbox = mailbox
         ray.get(mailbox.admit.remote(self.run.token))
-        self.growth.began()
+        self.hosts.began()
         fit = Fit(self.job, layout, self.fence)
         fit.start()
         try:
@@ -79,24 +79,36 @@ class Follower:
                 fit.last.set()
                 self.progress.say("stopping after this step, with a checkpoint")
                 mailbox.request_stop.remote()
-            elif not asked and not fit.resize.is_set() and self.growth.due(fit.layout):
-                self._grow(fit, mailbox)
+            elif not asked and not fit.resize.is_set():
+                self._follow_the_hosts(fit, mailbox)
         self.clerk.take(ray.get(mailbox.take.remote()))
 
     def _look_for_the_stuck(self) -> None:
         """End trainers that give no sign of life; Fit starts a group again when one is gone."""
-        verdict = self.watchdog.verdict(time.monotonic())
-        if verdict is None:
-            return
-        beats, why = verdict
+        if verdict := self.watchdog.verdict(time.monotonic()):
+            self._end(*verdict)
+
+    def _end(self, beats: list[Beat], why: str) -> None:
+        """End trainers and note it."""
         self.watchdog.forget()
         self.progress.say(f"{why}: ended, to be started again")
         self.record.note_event("trainers ended", why=why, ranks=[b.rank for b in beats])
         end_trainers(beats)
 
+    def _follow_the_hosts(self, fit: Fit, mailbox: Any) -> None:
+        """Start another group where the hosts ask for it."""
+        verdict = self.hosts.verdict(fit.layout)
+        if verdict == "room":
+            self._grow(fit, mailbox)
+        elif verdict == "starved":
+            self.hosts.began()
+            self._end(
+                list(self.watchdog.beats.values()), "hosts are lost, no CPU is left for the data"
+            )
+
     def _grow(self, fit: Fit, mailbox: Any) -> None:
         """Let the trainers stop with a checkpoint, to be started again as a larger group."""
-        self.growth.began()
+        self.hosts.began()
         try:
             check_hosts(self.job)
         except (UserError, ray.exceptions.RayError) as error:  # a host may be lost just now

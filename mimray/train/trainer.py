@@ -126,10 +126,14 @@ class Fit(threading.Thread):
         return failed
 
     def _lay_out_again(self) -> Layout:
-        """What the cluster has room for now; ended trainers take a while to give back what they had."""
+        """What the cluster has room for now; ended trainers take a while to give back what they had.
+
+        Raises RunFailed where there is none for the least number of trainers in two minutes.
+        """
         speed = self.job.recipe.speed
-        if speed.least_workers == speed.most_workers:
-            return self.layout
+        if speed.least_workers == speed.most_workers:  # as many, and each with as much, as before
+            share = self.layout.cpus_per_worker
+            speed = speed.model_copy(update={"cpus_per_worker": share})
         began = time.monotonic()
         while True:
             waited = time.monotonic() - began
@@ -140,7 +144,7 @@ class Fit(threading.Thread):
             except UserError as error:
                 if waited > _ROOM_SECONDS or self.last.is_set():
                     raise RunFailed(f"{error}; the same command goes on") from None
-            time.sleep(1.0)
+            time.sleep(0.5)
 
     def outcome(self) -> str:
         """`finished` or `stopped`; raises RunFailed with the trainers' own words in one line."""

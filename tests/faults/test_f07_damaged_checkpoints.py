@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mimray.train import checkpoint
+from mimray.train import checkpoint, manifest
 from mimray.train.run_folder import RunFolder
 from tests.faults.tiny_checkpoints import assert_loads, write
 
@@ -39,7 +39,7 @@ def newest(tmp_path, shards):
     for step in (BEFORE, NEWEST):
         write(run, step, shards)
     assert checkpoint.verified(run) == NEWEST
-    return Path(run.path) / checkpoint.name_of(NEWEST)
+    return Path(run.path) / manifest.name_of(NEWEST)
 
 
 def assert_the_one_before_is_taken(newest, caplog):
@@ -47,7 +47,7 @@ def assert_the_one_before_is_taken(newest, caplog):
     caplog.clear()
     assert checkpoint.verified(run) == BEFORE
     (message,) = [record.getMessage() for record in caplog.records]
-    assert checkpoint.name_of(NEWEST) in message and message.endswith("taking the one before")
+    assert manifest.name_of(NEWEST) in message and message.endswith("taking the one before")
     assert checkpoint.newest(run) == BEFORE  # this is what trainers ask
     assert_loads(run, BEFORE)
     return message
@@ -60,7 +60,7 @@ def test_a_flipped_bit(newest, name, caplog):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
         (newest / name).write_bytes(damaged)
-        assert checkpoint._problem(RunFolder(str(newest.parent.parent)), NEWEST, contents=True), bit
+        assert manifest.problem_of(RunFolder(str(newest.parent.parent)), NEWEST, contents=True), bit
     message = assert_the_one_before_is_taken(newest, caplog)
     assert f"({name} is damaged)" in message or name == "manifest.json"
 

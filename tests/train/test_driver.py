@@ -11,7 +11,7 @@ import torch
 from mimray.errors import RunFailed, UserError
 from mimray.optim import build_optimizer
 from mimray.recipe import Optim, Speed, load_recipe
-from mimray.train import checkpoint
+from mimray.train import checkpoint, manifest
 from mimray.train.console import Console, duration
 from mimray.train.resources import Node, lay_out
 from mimray.train.run_folder import RunFolder
@@ -72,7 +72,7 @@ def save(run, step, model, optimizer, loop, keep, criterion=None):
     saver = Saver(run, keep)
     saver.save(step, model, optimizer, loop, criterion)
     saver.close(step)
-    assert saver.done == [(step, checkpoint.name_of(step))]
+    assert saver.done == [(step, manifest.name_of(step))]
 
 
 class TestCheckpoint:
@@ -136,7 +136,7 @@ class TestCheckpoint:
     def test_the_best_by_validation_loss_is_kept_besides(self, run, parts):
         for step, loss in [(1, 0.5), (2, 0.4), (3, None), (4, 0.45), (5, None)]:
             save(run, step, *parts, {}, keep=1, criterion=loss)
-        assert [s for s in range(1, 6) if run.read(f"{checkpoint.name_of(s)}/manifest.json")] == [
+        assert [s for s in range(1, 6) if run.read(f"{manifest.name_of(s)}/manifest.json")] == [
             2,
             5,
         ]
@@ -144,17 +144,17 @@ class TestCheckpoint:
     def test_a_diverged_loss_is_no_best_one(self, run, parts):
         for step, loss in [(1, 0.3), (2, float("nan")), (3, float("nan")), (4, float("nan"))]:
             save(run, step, *parts, {}, keep=1, criterion=loss)
-        assert [s for s in range(1, 5) if run.read(f"{checkpoint.name_of(s)}/manifest.json")] == [
+        assert [s for s in range(1, 5) if run.read(f"{manifest.name_of(s)}/manifest.json")] == [
             1,
             4,
         ]
 
     def test_torn_ones_do_not_count_as_kept(self, run, parts):
         save(run, 1, *parts, {}, keep=2)
-        run.filesystem.create_dir(run.file(checkpoint.name_of(2)))
+        run.filesystem.create_dir(run.file(manifest.name_of(2)))
         save(run, 3, *parts, {}, keep=2)
-        assert run.read(f"{checkpoint.name_of(1)}/manifest.json")
-        assert not (Path(run.path) / checkpoint.name_of(2)).exists()
+        assert run.read(f"{manifest.name_of(1)}/manifest.json")
+        assert not (Path(run.path) / manifest.name_of(2)).exists()
 
     def test_a_deletion_that_fails_leaves_a_checkpoint_that_counts(self, run, parts, monkeypatch):
         def fail(*_):
@@ -191,7 +191,7 @@ class TestCheckpoint:
     def test_a_full_disk_leaves_the_one_before_and_fails_at_the_end_only(self, run, parts, caplog):
         save(run, 1, *parts, {}, keep=1)
         saver = Saver(run, 1)
-        run.write(checkpoint.name_of(2), b"in the way of the folder")
+        run.write(manifest.name_of(2), b"in the way of the folder")
         saver.save(2, *parts, {}, None)
         with pytest.raises(RunFailed, match=r"step 2 could not be written .* goes on"):
             saver.close(2)

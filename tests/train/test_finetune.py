@@ -59,6 +59,7 @@ def test_a_run_of_its_own_kind(mixed):
     assert final["val/top1"] == evaluated[-1]["val/top1"]
     assert final["val/top1_best"] == max(row["val/top1"] for row in evaluated)
     assert 0 <= final["val/top1"] <= final["val/top5"] <= 1
+    assert 0 <= final["val/mean_per_class"] <= 1
     assert "mask" not in record and "classifier.weight" in weights_of(folder)
 
 

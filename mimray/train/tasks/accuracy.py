@@ -30,8 +30,9 @@ class Accuracy:
 
     @torch.no_grad()
     def run(self, model: Classifier, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-        """`val/loss` (cross entropy), `val/top1`, and with more than 5 classes `val/top5`; where the run
-        keeps an average, its `val/top1_average` too."""
+        """`val/loss` (cross entropy), `val/top1`, `val/mean_per_class` (the mean of the classes' own
+        accuracies), and with more than 5 classes `val/top5`; where the run keeps an average of its
+        weights, that one's `val/top1_average` too."""
         found = self._measure(model)
         if self.task.recipe.optim.average:
             with averaged(model, optimizer):
@@ -40,7 +41,9 @@ class Accuracy:
 
     def _measure(self, model: Classifier) -> dict[str, float]:
         device = self.trainer.device
-        sums = torch.zeros(4, dtype=torch.float64, device=device)
+        sums = torch.zeros(2, dtype=torch.float64, device=device)  # top-5, loss
+        # right ones and all, of every class
+        counts = torch.zeros(2, self.task.classes, dtype=torch.float64, device=device)
         model.eval()
         for received in self.pictures:
             labels = self.task.labels(received, self.task.val_labels)
@@ -48,15 +51,21 @@ class Accuracy:
                 logits = model.logits(normalise(received.images)).float()
             best = logits.topk(min(5, self.task.classes), dim=1).indices == labels[:, None]
             loss = F.cross_entropy(logits, labels, reduction="none")
-            for place, values in enumerate((best[:, 0], best.any(dim=1), loss)):
-                sums[place + 1] += (values * received.weight).sum()
-            sums[0] += received.weight.sum()
+            weight = received.weight.double()
+            sums += torch.stack([(best.any(dim=1) * weight).sum(), (loss * weight).sum()])
+            counts.index_add_(1, labels, torch.stack([best[:, 0] * weight, weight]))
         model.train()
-        count, first, five, loss = sum_over_ranks(sums, self.trainer.ranks).tolist()
+        right, of = sum_over_ranks(counts, self.trainer.ranks)
+        five, loss = sum_over_ranks(sums, self.trainer.ranks)
+        count = of.sum()
         if not count:
             raise RunFailed("none of the validation pictures can be read (named in run.json)")
-        found = {"val/loss": loss / count, "val/top1": first / count}
-        return found | ({"val/top5": five / count} if self.task.classes > 5 else {})
+        found = {
+            "val/loss": float(loss / count),
+            "val/top1": float(right.sum() / count),
+            "val/mean_per_class": float((right / of)[of > 0].mean()),
+        }
+        return found | ({"val/top5": float(five / count)} if self.task.classes > 5 else {})
 
     def picture(self, model: Any) -> None:
         """None: a classifier draws nothing."""
