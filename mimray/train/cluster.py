@@ -15,6 +15,7 @@ from typing import Any
 
 from mimray.environment import QUIET
 from mimray.errors import UserError
+from mimray.train.processes import end_workers_of
 
 log = logging.getLogger("mimray")
 _PREFIX = "mimray-"
@@ -130,6 +131,7 @@ def _private_folder() -> Iterator[Path]:
         try:
             with open(stale, "a") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                end_workers_of(stale.parent)  # of a driver that was killed
                 shutil.rmtree(stale.parent, ignore_errors=True)
         except OSError:
             continue  # in use, or not ours
@@ -139,4 +141,5 @@ def _private_folder() -> Iterator[Path]:
         try:
             yield folder
         finally:
+            end_workers_of(folder)  # Ray's own of a group that died can stay for ever, 0.8 GiB each
             shutil.rmtree(folder, ignore_errors=True)

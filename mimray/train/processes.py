@@ -29,3 +29,20 @@ def end(pid: int, began: int) -> None:
     if start_time(pid) == began:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def end_workers_of(session: Path) -> None:
+    """SIGKILL for Ray's workers that hold files below a session's folder, where /proc tells."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # gone, or another user's
+            of_ray = b"RAY_RAYLET_PID=" in (process / "environ").read_bytes()
+            if of_ray and any(f.startswith(f"{session}/") for f in _open_files(process)):
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def _open_files(process: Path) -> list[str]:
+    found = []
+    for entry in (process / "fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.append(str(entry.readlink()))
+    return found

@@ -31,7 +31,12 @@ def watch(**speed):
 
 @pytest.mark.parametrize(
     ("workers", "each", "cpus", "starved"),
-    [(1, 1.0, [2.0], False), (2, 1.0, [2.0], True), (2, 0.5, [2.0], False), (2, 1.0, [2, 2], False)],
+    [
+        (1, 1.0, [2.0], False),
+        (2, 1.0, [2.0], True),
+        (2, 0.5, [2.0], False),
+        (2, 1.0, [2, 2], False),
+    ],
 )
 def test_whether_a_whole_cpu_is_left_for_the_data(workers, each, cpus, starved):
     nodes = [node(str(k), count) for k, count in enumerate(cpus)]
