@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from tests.faults.harness import Run, wait_until
-from tests.train.local_ray import BIN, alive, join, local_ray
+from tests.train.local_ray import BIN, Node, alive, join, local_ray
 
 pytestmark = [pytest.mark.faults, pytest.mark.long]
 
@@ -50,16 +50,23 @@ def compare(run: Run, done, reference) -> None:
         assert found[step] == pytest.approx(expected[step], rel=1e-4, abs=0)
 
 
+def grown(run: Run, cluster) -> Node:
+    """Start a run on one host, as the driver's own, and let another join; the run takes it in."""
+    run.start(**on(cluster)).wait_for_step(20)
+    node = join(cluster, 2)
+    wait_until(lambda: len(run.record().get("starts", [])) == 2, 150, run)
+    run.wait_for_step(run.record()["steps"] + 20)
+    return node
+
+
 def test_a_host_joins_and_is_lost(tmp_path, reference):
     run = Run(tmp_path, [*SETTINGS, "speed.workers=[1, 2]"])
     with local_ray(2, **run.environment) as cluster:
-        run.start(**on(cluster)).wait_for_step(20)
-        node = join(cluster, 2)
-        wait_until(lambda: len(run.record().get("starts", [])) == 2, 150, run)
-        run.wait_for_step(run.record()["steps"] + 20)
-        node.kill()
+        grown(run, cluster).kill()
         done = run.finish(400)
-    assert [start["workers"] for start in done.record["starts"]] == [1, 2, 1]
+    workers = [start["workers"] for start in done.record["starts"]]
+    # the second time two were laid out before Ray had noticed that the host is gone
+    assert workers in ([1, 2, 1], [1, 2, 2, 1])
     compare(run, done, reference)
 
 
@@ -68,9 +75,8 @@ def test_a_host_is_about_to_be_taken_away(tmp_path, reference):
     run = Run(tmp_path, [*SETTINGS, "speed.workers=[1, 2]"])
     with local_ray(2, **run.environment) as cluster:
         head = {node["node_id"] for node in alive(cluster)}
-        node = join(cluster, 2)
+        node = grown(run, cluster)
         (leaving,) = {n["node_id"] for n in alive(cluster)} - head
-        run.start(**on(cluster)).wait_for_step(20)
         subprocess.run(
             [
                 *(str(BIN / "ray"), "drain-node", f"--address={cluster.env['RAY_TEST_GCS']}"),
@@ -81,11 +87,11 @@ def test_a_host_is_about_to_be_taken_away(tmp_path, reference):
             check=True,
             timeout=60,
         )
-        wait_until(lambda: len(run.record().get("starts", [])) == 2, 60, run)
+        wait_until(lambda: len(run.record().get("starts", [])) == 3, 60, run)
         node.kill()
         done = run.finish(400)
     starts = done.record["starts"]
-    assert [start["workers"] for start in starts] == [2, 1]
+    assert [start["workers"] for start in starts] == [1, 2, 1]
     attempts = [(row["step"], row["attempt"]) for row in done.rows]
-    assert starts[1]["step"] == max(step for step, attempt in attempts if attempt == 0)
+    assert starts[2]["step"] == max(step for step, attempt in attempts if attempt == 1)
     compare(run, done, reference)
