@@ -78,18 +78,19 @@ def train(job: Job) -> dict[str, Any]:
     """The training loop on noise, its parts timed."""
     from mimray.mim.guard import Guard
     from mimray.train import loop
+    from mimray.train.tasks.pretraining import Pretraining
 
     watch, size = Stopwatch(), job.recipe.model.image_size
     loop.rank_stream = lambda job, plan, rank, pin: noise(plan, rank, size, pin)
     watch.put_around(loop, "train_step", part="step")
-    watch.put_around(loop, "micro_batch", part="masks")
+    watch.put_around(Pretraining, "micro_batch", part="masks")
     watch.put_around(loop, "preempted", part="preemption")
     watch.put_around(loop.Batches, "_receive", part="receiving")
     watch.put_around(Plan, "micro_batches", part="plan")
     watch.put_around(Guard, "judge", part="guard (in step)")
     watch.put_around(loop.Rollback, "due", part="roll-back due")
     watch.put_around(loop.Votes, "cast", part="votes")
-    watch.put_around(loop.Post, "stop_requested", part="post")
+    watch.put_around(loop.RemotePost, "stop_requested", part="post")
     watch.put_around(loop.Recorder, "add", "damaged", "write_row", part="rows")
     watch.put_around(loop.Recorder, "save", "report_saved", part="checkpoints")
     ended = loop.Heart.step_ended

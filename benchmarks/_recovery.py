@@ -57,6 +57,7 @@ def train(job: Job) -> dict[str, Any]:
     """The training loop, which notes its beginnings."""
     note("group is up", process=process_began())
     from mimray.train import loop
+    from mimray.train.tasks.pretraining import Pretraining
 
     note("imported")
     import ray.train
@@ -82,7 +83,7 @@ def train(job: Job) -> dict[str, Any]:
         return result
 
     loop.Batches, loop.train_step = Noted, stepping
-    loop.build_model = noted(loop.build_model, before="joined")
+    Pretraining.build = noted(Pretraining.build, before="joined")
     loop.rank_stream = noted(loop.rank_stream, before="model is there")
     return loop.train(job)
 

@@ -28,6 +28,8 @@ class Classifier(Learner):
     `models/vision_transformer.py` and `models/build.py`.
     """
 
+    other_forwards = ("logits",)
+
     def __init__(self, encoder: Encoder, classes: int) -> None:
         super().__init__()
         self.encoder = encoder

@@ -14,6 +14,8 @@ class Learner(nn.Module, ABC):
     """An encoder and what is trained on it; the supervision is what its loss goes by."""
 
     encoder: Encoder
+    other_forwards: tuple[str, ...] = ()
+    """Methods that are called besides `forward` and need all of the parameters."""
 
     @abstractmethod
     def forward(self, images: Tensor, supervision: Tensor, seeds: Tensor | None = None) -> Any:

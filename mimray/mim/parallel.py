@@ -16,7 +16,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -54,6 +59,8 @@ def replicate(model: Learner, parallel: Parallel, device: torch.device, bf16: bo
     blocks = [block for stage in model.encoder.stage_blocks() for block in stage]
     for part in [*blocks, model]:  # the model itself takes what is in no block
         fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+    for name in model.other_forwards:
+        register_fsdp_forward_method(model, name)
     return model
 
 

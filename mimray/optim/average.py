@@ -18,7 +18,8 @@ AVERAGE = "average"
 
 def keep_average(optimizer: torch.optim.Optimizer, decay: float) -> None:
     """average <- decay * average + (1 - decay) * weights, after each update from the second on; after the
-    first it is the weights. Never waits for the device."""
+    first it is the weights. An update that is left out (see `Guard`) counts as one that changed nothing.
+    Never waits for the device."""
 
     @torch.no_grad()
     def update(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -39,11 +40,10 @@ def keep_average(optimizer: torch.optim.Optimizer, decay: float) -> None:
 @contextmanager
 def averaged(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """In here the model has its average's weights, and buffers as they are; its own come back."""
-    pairs = [
-        (p, optimizer.state[p][AVERAGE])
-        for p in model.parameters()
-        if AVERAGE in optimizer.state[p]
-    ]
+    states = (
+        (p, optimizer.state.get(p, {})) for p in model.parameters()
+    )  # asked for, none is made
+    pairs = [(p, state[AVERAGE]) for p, state in states if AVERAGE in state]
     _swap(pairs)
     try:
         yield

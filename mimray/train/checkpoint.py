@@ -76,6 +76,7 @@ def write(
         run.check_token()
         with atomic_file(run.filesystem, run.file(f"{folder}/{name}")) as file:
             files[name] = write_tensors(file, of_file)
+            run.check_token()  # gigabytes take a while; what is not another's run any more is dropped
     if shard.rank:
         write_note(run, step, shard, {"files": files})
         return folder
@@ -91,6 +92,7 @@ def write(
 
 def _make_folder(run: RunFolder, folder: str) -> None:
     """Create a folder of the run, durably: a checkpoint whose folder a crash takes away is lost."""
+    run.check_token()
     run.filesystem.create_dir(run.file(folder), recursive=True)
     if run.local:
         inside = Path(run.file(folder)).relative_to(run.path)
@@ -148,6 +150,7 @@ def remove_torn(run: RunFolder, step: int) -> None:
 
 
 def _remove(run: RunFolder, step: int) -> None:
+    run.check_token()
     # what is half deleted must not look whole
     manifest = run.file(f"{name_of(step)}/manifest.json")
     if run.filesystem.get_file_info(manifest).type == fs.FileType.File:

@@ -29,6 +29,8 @@ class Clerk:
 
     def take(self, messages: list[Message]) -> None:
         """Act on what the trainers wrote. Raises RunFailed if one said that the run failed."""
+        if any(message["kind"] == "start" for message in messages):
+            self.tracker.missed_some()  # mail of the group before may have died with it
         rows = [m["row"] for m in messages if m["kind"] == "row"]
         self.tracker.rows(rows)
         if rows:

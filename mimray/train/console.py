@@ -11,7 +11,7 @@ _PLAIN_SECONDS = 5.0
 
 
 class Console:
-    """Satisfies `mimray.train.follow.Progress`; writes to standard error."""
+    """Satisfies `mimray.train.clerk.Progress`; writes to standard error."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr

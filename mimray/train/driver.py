@@ -16,7 +16,7 @@ from mimray.train.follow import Follower
 from mimray.train.job import Job
 from mimray.train.mailbox import LocalPost
 from mimray.train.record import Record, speed_of
-from mimray.train.resources import Layout, cluster_nodes, lay_out
+from mimray.train.resources import cluster_nodes, lay_out
 from mimray.train.shared import check_hosts
 from mimray.train.signals import stop_signals
 from mimray.train.spool import head_of
@@ -38,8 +38,7 @@ class Driver:
 
     def drive(self) -> dict[str, Any]:
         """Start Ray and the trainers, follow them to the end, and close the record."""
-        step = self._note_checkpoint()
-        self._say_what_it_is(step)
+        self._say_what_it_is()
         # in this order, for Ray puts a handler of SIGTERM in place when it starts
         speed = self.recipe.speed
         with ray_session(speed.most_workers) as private, stop_signals() as stopping:
@@ -49,43 +48,47 @@ class Driver:
             where = "a private Ray" if private else f"Ray on {len(nodes)} host(s)"
             kind = "GPU" if layout.use_gpu else "CPU"
             self.progress.say(f"{where}: {layout.workers} {kind} trainer(s) and the data stream")
-            self._say_what_the_model_asks(layout)
-            with self._open() as tracker:
-                follower = Follower(self.job, self.fence, self.record, tracker, self.progress)
-                try:
-                    status = follower.follow(layout, stopping)
-                finally:
-                    if self.job.train_source.cache is not None:
-                        clear_cache(self.job.train_source.cache)
+            self._say_what_the_model_asks(layout.workers)
+            with self._open() as clerk:
+                follower = Follower(self.job, self.fence, clerk)
+                status = follower.follow(layout, stopping)
             return self._end(status)
 
     def drive_here(self) -> dict[str, Any]:
         """The same with one trainer in this very process, and a Ray or none around it: for runs that are
-        small or tasks themselves."""
+        small or tasks themselves. The job has `speed` as `here` makes it."""
         from mimray.train.loop import train
 
-        step = self._note_checkpoint()
-        self._say_what_it_is(step)
-        with stop_signals() as stopping, self._open() as tracker:
-            clerk = Clerk(self.job, self.record, tracker, self.progress)
+        checkpoint.verified(self.run)
+        self._say_what_it_is()
+        self._say_what_the_model_asks(1)
+        with stop_signals() as stopping, self._open() as clerk:
             self.job.post = LocalPost(clerk.take, len(self.record["starts"]), stopping)
             status = train(self.job)["status"]
         return self._end(status)
 
     @contextmanager
-    def _open(self) -> Iterator[Tracker]:
+    def _open(self) -> Iterator[Clerk]:
         """The run is under way in here; what ends it is noted."""
-        tracker = self.tracker = self._begin()
+        self.tracker = self._begin()
         try:
-            yield tracker
+            yield Clerk(self.job, self.record, self.tracker, self.progress)
         except TakenOver:  # the record is another's now
             raise
         except (UserError, RunFailed) as error:
-            self._close("failed", str(error))
+            self._close_failed(str(error))
             raise
         except BaseException:
-            self._close("failed", "an error of mimray's own")
+            self._close_failed("an error of mimray's own")
             raise
+        finally:
+            if self.job.train_source.cache is not None:
+                clear_cache(self.job.train_source.cache)
+
+    def _close_failed(self, error: str) -> None:
+        """The same where storage may be what failed: the first error is the one to show."""
+        with suppress(OSError):
+            self._close("failed", error)
 
     def _note_checkpoint(self) -> int:
         """How far the run is; the trainers' own word may have been lost with them."""
@@ -94,7 +97,8 @@ class Driver:
             self.record.update(steps=step, checkpoint=manifest.name_of(step))
         return step
 
-    def _say_what_it_is(self, step: int) -> None:
+    def _say_what_it_is(self) -> None:
+        step = self._note_checkpoint()
         photos, chosen = self.record["photos"], self.recipe.data.subset
         subset = f" (data.subset={chosen}, less what is held out)" if chosen else ""
         self.progress.say(
@@ -108,7 +112,7 @@ class Driver:
                 f"does not reach optim.lr={self.recipe.optim.lr:g}; set schedule.warmup=5%"
             )
 
-    def _say_what_the_model_asks(self, layout: Layout) -> None:
+    def _say_what_the_model_asks(self, workers: int) -> None:
         """What the task is; and where results depend on the number of trainers."""
         from mimray.mim.encoders import ENCODERS
 
@@ -118,7 +122,7 @@ class Driver:
         if ENCODERS[encoder].batch_norm:
             self.progress.say(
                 f"{encoder} has batch norm, so this run is not elastic: results depend on "
-                f"speed.workers ({layout.workers}) and speed.micro_batch ({self.job.micro_batch})"
+                f"speed.workers ({workers}) and speed.micro_batch ({self.job.micro_batch})"
             )
 
     def _begin(self) -> Tracker:
@@ -152,8 +156,9 @@ class Driver:
         """Write how the run ended, here and in MLflow."""
         assert self.tracker is not None
         rows = self.run.rows()
-        if rows:
-            self.run.write("figures/loss.png", self.draw(rows, self.record["name"]))
+        with suppress(OSError):
+            if rows:
+                self.run.write("figures/loss.png", self.draw(rows, self.record["name"]))
         self._note_checkpoint()
         self.record["final"] = self.job.task.final(rows) | speed_of(rows)
         self.record.save(status=status, error=error, mlflow_run_id=self.tracker.run_id)

@@ -44,6 +44,7 @@ class Fence:
         self.folder = run.file("fence")
         self.token = ""
         self.over = threading.Event()
+        self.signer = threading.Thread(target=self._sign, name="fence", daemon=True)
 
     def claim(self) -> None:
         """Take the run from nobody, or over from a holder that is gone; everything that `run` writes
@@ -61,7 +62,7 @@ class Fence:
         number = 1 + (_number(holder) if holder else 0)
         self.run.token = self.token = self._take(number)
         self._forget_before(number)
-        threading.Thread(target=self._sign, name="fence", daemon=True).start()
+        self.signer.start()
 
     def renew(self) -> None:
         """Take the next number, so that trainers which were given the present one write no more.
@@ -73,15 +74,28 @@ class Fence:
         # before the file is there, or the driver's own writes would meet it in between
         self.run.token = f"{number:08d}"
         try:
-            self.run.token = self.token = self._take(number)
+            self.run.token = self.token = self._take_in_time(number)
         except UserError:
             self.run.token = held
             raise TakenOver(_TAKEN_OVER) from None
         self._forget_before(number)
 
+    def _take_in_time(self, number: int) -> str:
+        """`_take`, tried for a while: storage stumbles."""
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return self._take(number)
+            except OSError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(1.0)
+
     def release(self) -> None:
         """Let the next one in without waiting."""
         self.over.set()
+        if self.signer.ident is not None:
+            self.signer.join()  # a late sign would say that somebody lives
         if self.token:
             with suppress(OSError):
                 self._write(self.token, "sign", {"released": True})

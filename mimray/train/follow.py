@@ -10,16 +10,14 @@ from typing import Any
 import ray
 
 from mimray.errors import RunFailed, UserError
-from mimray.train.clerk import Clerk, Progress
+from mimray.train.clerk import Clerk
 from mimray.train.elastic import Hosts
 from mimray.train.fence import Fence
 from mimray.train.heartbeat import Beat, Watchdog, end_trainers
 from mimray.train.job import Job
 from mimray.train.mailbox import Mailbox
-from mimray.train.record import Record
 from mimray.train.resources import Layout
 from mimray.train.shared import check_hosts
-from mimray.train.tracker import Tracker
 from mimray.train.trainer import Fit
 
 log = logging.getLogger("mimray")
@@ -30,12 +28,9 @@ _END_SECONDS = 60.0  # for trainers to end after something went wrong
 class Follower:
     """Looks after the trainers of one start, from the driver's main thread."""
 
-    def __init__(
-        self, job: Job, fence: Fence, record: Record, tracker: Tracker, progress: Progress
-    ) -> None:
+    def __init__(self, job: Job, fence: Fence, clerk: Clerk) -> None:
         self.job, self.run, self.fence = job, job.run, fence
-        self.record, self.progress = record, progress
-        self.clerk = Clerk(job, record, tracker, progress)
+        self.clerk, self.record, self.progress = clerk, clerk.record, clerk.progress
         self.watchdog, self.hosts = Watchdog(), Hosts(job.recipe.speed)
         self.ended = 0  # groups of trainers
 
@@ -69,10 +64,10 @@ class Follower:
             fit.join(_POLL_SECONDS)
             messages, beats = ray.get(mailbox.collect.remote())
             self.clerk.take(messages)
-            self.watchdog.hear(beats, time.monotonic())
             if fit.ended > self.ended:
                 self.ended = fit.ended
                 self.watchdog.forget()
+            self.watchdog.hear(beats, time.monotonic())
             self._look_for_the_stuck()
             if stopping.is_set() and not asked:
                 asked = True
@@ -97,10 +92,11 @@ class Follower:
 
     def _follow_the_hosts(self, fit: Fit, mailbox: Any) -> None:
         """Start another group where the hosts ask for it."""
-        verdict = self.hosts.verdict(fit.layout)
+        starts = self.record["starts"]
+        verdict = self.hosts.verdict(fit.layout, starts[-1]["hosts"] if starts else [])
         if verdict == "room":
             self._grow(fit, mailbox)
-        elif verdict == "starved":
+        elif verdict == "starved" and self.watchdog.beats:
             self.hosts.began()
             self._end(
                 list(self.watchdog.beats.values()), "hosts are lost, no CPU is left for the data"

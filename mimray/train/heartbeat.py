@@ -33,7 +33,8 @@ DATA_SECONDS = 600.0  # a store that stumbles is asked again; ending trainers wo
 @dataclass
 class Beat:
     """What a trainer says of itself. `began`: the kernel's start time of its process; `seconds`: in its
-    present step; `median`: of its recent steps, 0 before the first; `doing`: what the step waits for."""
+    present step; `median`: of its recent steps, 0 before the first; `doing`: what the step waits for;
+    `group`: see `Mailbox.admit`."""
 
     rank: int
     pid: int
@@ -42,14 +43,15 @@ class Beat:
     seconds: float
     median: float
     doing: str
+    group: str | None = None
 
 
 class Heart(threading.Thread):
     """A trainer's own; its loop says when a step ends, and what is not a step."""
 
-    def __init__(self, mailbox: Any, rank: int) -> None:
+    def __init__(self, mailbox: Any, rank: int, group: str | None = None) -> None:
         super().__init__(name="heart", daemon=True)
-        self.mailbox, self.rank = mailbox, rank
+        self.mailbox, self.rank, self.group = mailbox, rank, group
         self.steps: deque[float] = deque(maxlen=50)
         self.since = time.monotonic()
         self.doing = "start"
@@ -73,7 +75,8 @@ class Heart(threading.Thread):
         median = statistics.median(steps) if steps else 0.0
         seconds = time.monotonic() - self.since
         with suppress(ray.exceptions.RayError):  # the driver is gone, and we go soon
-            self.mailbox.beat.remote(Beat(self.rank, pid, began, node, seconds, median, self.doing))
+            beat = Beat(self.rank, pid, began, node, seconds, median, self.doing, self.group)
+            self.mailbox.beat.remote(beat)
 
     def stop(self) -> None:
         """The trainer's work is done, and nobody shall wait for another beat."""

@@ -17,9 +17,10 @@ _CACHE_BYTES = 2**30
 class HeldOut:
     """Iterate over it to get this rank's micro-batches on its device, each time the same.
 
-    Decoded pictures stay in memory up to 1 GiB a trainer; more are streamed every time. `damaged`: (row,
-    reason) of pictures that could not be read since somebody last emptied it; each is named once.
-    `first`: a micro-batch with something readable in it, if there is one; None before the first time.
+    Decoded pictures stay in the device's memory up to 1 GiB a trainer; more are streamed every time.
+    `damaged`: (row, reason) of pictures that could not be read since somebody last emptied it; each is
+    named once. `first`: a micro-batch with something readable in it, if there is one; None before the
+    first time.
     """
 
     def __init__(self, job: Job, trainer: Trainer) -> None:
@@ -42,8 +43,10 @@ class HeldOut:
             if self.first is None or not self.first.weight.any():
                 self.first = received
             size += received.images.nbytes
-            if size <= _CACHE_BYTES:
+            if size <= _CACHE_BYTES and not self._known:
                 kept.append(received)
+            else:
+                kept.clear()
             yield received
-        self._kept = kept if size <= _CACHE_BYTES else None
+        self._kept = kept or None
         self._known = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mimray.errors import Stopped
+from mimray.errors import RunFailed, Stopped, UserError
 from mimray.recipe import TrainingRecipe
 from mimray.train.clerk import Progress
 from mimray.train.driver import Draw, Driver
@@ -25,13 +25,19 @@ def launch(
     record = RunFolder.of(recipe).record()
     if record is not None and is_finished(record, recipe):
         return record, True
-    job = prepare(recipe)
+    job = prepare(in_this_process(recipe) if here else recipe)
     made = job.run.make()
     fence = Fence(job.run)
     try:
         fence.claim()
         driver = Driver(job, fence, progress, draw)
         return (driver.drive_here() if here else driver.drive()), False
+    except OSError as error:
+        words = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RunFailed(
+            f"run.storage: {job.run.uri} cannot be written ({words}); mend that, and the same command "
+            f"goes on"
+        ) from None
     except SystemExit:  # Ray's own answer to SIGTERM, while it starts or ends
         raise Stopped("stopped while Ray started or ended; the same command goes on") from None
     finally:
@@ -39,6 +45,19 @@ def launch(
             fence.withdraw()
             remove_empty(made)
         fence.release()
+
+
+def in_this_process(recipe: TrainingRecipe) -> TrainingRecipe:
+    """The recipe with the `speed` of a run that has no Ray: one trainer that decodes for itself.
+
+    Raises UserError where a GPU is asked for and there is none.
+    """
+    import torch
+
+    if recipe.speed.device == "gpu" and not torch.cuda.is_available():
+        raise UserError("speed.device=gpu and this host has no GPU; set speed.device=cpu")
+    alone = {"workers": 1, "loader": "torch", "loader_processes": 0}
+    return recipe.model_copy(update={"speed": recipe.speed.model_copy(update=alone)})
 
 
 def is_finished(record: dict[str, Any], recipe: TrainingRecipe) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mimray.environment import compile_cache
-from mimray.errors import own_words
+from mimray.errors import MimrayError, own_words
 from mimray.mim.compiling import accelerate
 from mimray.mim.guard import build_guard
 from mimray.mim.parallel import average_statistics, replicate
@@ -44,7 +44,7 @@ def train(job: Job) -> dict[str, Any]:
         os.chdir(job.folder)
     trainer = join_group(recipe)
     post = job.post or RemotePost(job.mailbox, run.token)
-    heart = Heart(job.mailbox, trainer.rank)
+    heart = Heart(job.mailbox, trainer.rank, run.token)
     heart.start()
     recorder: Recorder | None = None
     try:
@@ -130,11 +130,15 @@ def train(job: Job) -> dict[str, Any]:
         recorder.close()
         return {"status": "finished", "step": plan.stop}
     except Exception as error:  # of ours, it would come again if the trainers started again
+        if isinstance(error, MimrayError) and job.post is not None:
+            raise  # the driver is right here
         if words := out_of_memory(error, recipe, job.micro_batch) or own_words(error):
             post.send("failed", error=words)
         raise
     finally:
+        post.flush()
         if recorder is not None:
-            recorder.saver.finish()  # a checkpoint that is being written is worth waiting for
+            with heart.pause():
+                recorder.saver.finish()  # a checkpoint that is being written is worth waiting for
         post.flush()
         heart.stop()

@@ -31,10 +31,12 @@ class Mailbox:
 
     def admit(self, group: str | None) -> None:
         """Take messages of this group of trainers only; one before it may not know that it was given up."""
-        self.group = group
+        self.group, self.beats = group, {}
 
-    def begin(self, start: Message) -> int:
+    def begin(self, group: str | None, start: Message) -> int:
         """A group of trainers begins; returns how many began before it, in all of the run."""
+        if group != self.group:
+            return self.starts
         self.messages.append({"kind": "start", **start})
         self.starts += 1
         return self.starts - 1
@@ -54,7 +56,8 @@ class Mailbox:
 
     def beat(self, beat: Any) -> None:
         """A trainer lives; see `heartbeat.Beat`."""
-        self.beats[beat.rank] = beat
+        if beat.group == self.group:
+            self.beats[beat.rank] = beat
 
     def collect(self) -> tuple[list[Message], list[Any]]:
         """What `take` returns, and the newest beat of each trainer that gave one since the last call."""
@@ -105,7 +108,7 @@ class RemotePost:
 
     def begin(self, start: Message) -> int:
         """See `Mailbox.begin`; waits for the answer."""
-        began: int = ray.get(self.mailbox.begin.remote(start))
+        began: int = ray.get(self.mailbox.begin.remote(self.group, start))
         return began
 
     def send(self, kind: str, **content: Any) -> None:

@@ -32,8 +32,12 @@ def end(pid: int, began: int) -> None:
 
 
 def end_workers_of(session: Path) -> None:
-    """SIGKILL for Ray's workers that hold files below a session's folder, where /proc tells."""
+    """SIGKILL for Ray's workers, but this process, that hold files below a session's folder, where /proc
+    tells."""
+    session = session.resolve()
     for process in Path("/proc").glob("[0-9]*"):
+        if int(process.name) == os.getpid():
+            continue
         with suppress(OSError):  # gone, or another user's
             of_ray = b"RAY_RAYLET_PID=" in (process / "environ").read_bytes()
             if of_ray and any(f.startswith(f"{session}/") for f in _open_files(process)):

@@ -77,7 +77,7 @@ class RunFolder:
                 found = {info.base_name for info in self.filesystem.get_file_info(selector)}
             except OSError as error:
                 raise UserError(f"run.storage: {self.uri}: {_first_line(error)}") from None
-            if strange := sorted(found - _OURS):
+            if strange := sorted(name for name in found - _OURS if not name.startswith(".")):
                 raise UserError(
                     f"run.name: {self.uri} is there and is no run (it holds {strange[0]}); "
                     f"choose another run.name"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mimray.errors import RunFailed
+from mimray.errors import RunFailed, TakenOver
 from mimray.train import checkpoint
 from mimray.train.checkpoint import Shard
 from mimray.train.run_folder import RunFolder
@@ -110,6 +110,9 @@ class Saver:
                 checkpoint.remove_torn(self.run, step)
             self.snapshot.wait()
             name = checkpoint.write(self.run, step, self.snapshot.tensors, loop, criterion, shard)
+        except TakenOver as error:  # what lies there is another's
+            self.failed.append((step, str(error)))
+            return
         except Exception as error:  # storage fails in many ways; none of them may end the training
             self._give_up(shard, step, error)
             return
@@ -118,7 +121,7 @@ class Saver:
         self.done.append((step, name))
         try:
             checkpoint.prune(self.run, step, self.keep)
-        except OSError as error:
+        except (OSError, TakenOver) as error:
             log.warning("old checkpoints could not be removed: %s", error)
 
     def _give_up(self, shard: Shard, step: int, error: Exception) -> None:

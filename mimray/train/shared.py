@@ -13,6 +13,8 @@ from mimray.errors import MimrayError, UserError
 from mimray.train.job import Job
 from mimray.train.run_folder import RunFolder
 
+_ANSWER_SECONDS = 30.0
+
 
 def check_hosts(job: Job) -> None:
     """Ask every living host; raises UserError naming the first that lacks something.
@@ -32,7 +34,11 @@ def check_hosts(job: Job) -> None:
             ).remote(job.run.uri, marker, [job.train_source, job.val_source])
             for node in nodes
         ]
-        for node, problem in zip(nodes, ray.get(answers), strict=True):
+        for node, answer in zip(nodes, answers, strict=True):
+            try:
+                problem = ray.get(answer, timeout=_ANSWER_SECONDS)
+            except ray.exceptions.RayError:
+                problem = "does not answer; wait until Ray has given it up, or mend it"
             if problem:
                 raise UserError(f"host {node['NodeManagerHostname']}: {problem}")
     finally:

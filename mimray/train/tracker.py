@@ -61,6 +61,11 @@ class Tracker:
             self._rows.extend(rows)
         self._news.set()
 
+    def missed_some(self) -> None:
+        """Rows may have been written that were never handed over: the folder has them."""
+        with self._lock:
+            self._behind = True
+
     def picture(self, png: bytes, key: str, images: int) -> None:
         """Log a picture that MLflow shows with a slider over steps; the oldest wait in vain."""
         with self._lock:

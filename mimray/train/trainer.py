@@ -14,7 +14,7 @@ from ray.data import ExecutionOptions
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from mimray.errors import RunFailed, TakenOver, UserError, own_words
+from mimray.errors import MimrayError, RunFailed, UserError, own_words
 from mimray.train import checkpoint
 from mimray.train.fence import Fence
 from mimray.train.job import Job
@@ -71,21 +71,26 @@ class Fit(threading.Thread):
     def __init__(self, job: Job, layout: Layout, fence: Fence) -> None:
         super().__init__(name="fit", daemon=True)
         self.job, self.layout, self.fence = job, layout, fence
-        self.result: Any = None
+        self.status = "stopped"
         self.error: Exception | None = None
         self.ended = 0
         self.last, self.resize = threading.Event(), threading.Event()
 
     def run(self) -> None:
         """Start the trainers and wait for them, until they have finished or it is no use."""
+        try:
+            self._run()
+        except Exception as error:  # storage, room, another's run now, or Ray itself is gone
+            self.error = error
+
+    def _run(self) -> None:
         restarts = left = self.job.recipe.run.restarts
         while True:
             step = checkpoint.verified(self.job.run)
             self.job.workers = self.layout.workers
             try:
-                self.result, self.error = build_trainer(self.job, self.layout).fit(), None
-                if not self._goes_on(self.result.return_value["status"]):
-                    return
+                result: Any = build_trainer(self.job, self.layout).fit()
+                self.status, self.error = result.return_value["status"], None
             except Exception as error:  # shown by outcome(), in the driver's thread
                 self.error = error
                 log.debug("the trainers ended", exc_info=True)
@@ -97,61 +102,72 @@ class Fit(threading.Thread):
                 left -= 1
             finally:
                 self.ended += 1
-            try:
-                self.layout = self._lay_out_again()
-                self.fence.renew()
-                ray.get(self.job.mailbox.admit.remote(self.job.run.token))
-            except Exception as error:  # no room any more, another's run now, or Ray itself is gone
-                self.error = error
+            if not (self._goes_on() and self._lay_out_again()):
                 return
-
-    def _goes_on(self, status: str) -> bool:
-        """Whether trainers that ended well are to be started again."""
-        if status == "finished" or self.last.is_set():
-            return False
-        if status == "stopped" and not self.resize.is_set():
-            return False
-        self.resize.clear()
-        ray.get(self.job.mailbox.request_stop.remote(False))
-        return not self.last.is_set()  # asked in this very moment: let it be
+            self.fence.renew()
+            ray.get(self.job.mailbox.admit.remote(self.job.run.token))
 
     def _is_over(self, error: Exception) -> bool:
-        """Whether another start would be in vain."""
-        if self.last.is_set() or isinstance(first_cause(error), ray.exceptions.OutOfMemoryError):
+        """Whether another start would be in vain after an error, or nobody wants one any more."""
+        if isinstance(first_cause(error), ray.exceptions.OutOfMemoryError):
             return True
         try:
             failed: bool = ray.get(self.job.mailbox.has_failed.remote())
         except ray.exceptions.RayError:  # Ray itself is gone
             return True
-        return failed
+        if self.last.is_set() and not failed:  # they were to stop, and they have
+            self.status, self.error = "stopped", None
+        return failed or self.last.is_set()
 
-    def _lay_out_again(self) -> Layout:
-        """What the cluster has room for now; ended trainers take a while to give back what they had.
+    def _goes_on(self) -> bool:
+        """Whether trainers that have ended are to be started again; a request to stop, so that they are
+        another number, is forgotten."""
+        ended_well = self.error is None and self.status != "preempted"
+        if ended_well and not (self.status == "stopped" and self.resize.is_set()):
+            return False
+        if self._to_stop():
+            return False
+        self.resize.clear()
+        ray.get(self.job.mailbox.request_stop.remote(False))
+        return not self._to_stop()  # asked in this very moment: let it be
 
-        Raises RunFailed where there is none for the least number of trainers in two minutes.
+    def _lay_out_again(self) -> bool:
+        """Take what the cluster has room for now; ended trainers take a while to give back what they had.
+
+        Returns whether to start, which somebody may have asked not to. Raises RunFailed where there is no
+        room for the least number of trainers in two minutes.
         """
-        speed = self.job.recipe.speed
+        speed, before = self.job.recipe.speed, self.layout
+        # GPUs that have not been given back yet are no reason to go on without
+        same: dict[str, Any] = {"device": "gpu" if before.use_gpu else "cpu"}
         if speed.least_workers == speed.most_workers:  # as many, and each with as much, as before
-            share = self.layout.cpus_per_worker
-            speed = speed.model_copy(update={"cpus_per_worker": share})
+            same["cpus_per_worker"] = before.cpus_per_worker
+        speed = speed.model_copy(update=same)
         began = time.monotonic()
-        while True:
+        while not self._to_stop():
             waited = time.monotonic() - began
             try:
                 layout = lay_out(speed, cluster_nodes())
                 if layout.workers == speed.most_workers or waited > _SETTLE_SECONDS:
-                    return layout
+                    self.layout = layout
+                    return True
             except UserError as error:
-                if waited > _ROOM_SECONDS or self.last.is_set():
+                if waited > _ROOM_SECONDS:
                     raise RunFailed(f"{error}; the same command goes on") from None
             time.sleep(0.5)
+        return False
+
+    def _to_stop(self) -> bool:
+        """Whether somebody has asked; then there is no error."""
+        if self.last.is_set():
+            self.status, self.error = "stopped", None
+        return self.last.is_set()
 
     def outcome(self) -> str:
         """`finished` or `stopped`; raises RunFailed with the trainers' own words in one line."""
         if self.error is None:
-            status: str = self.result.return_value["status"]
-            return "finished" if status == "finished" else "stopped"
-        if isinstance(self.error, TakenOver):
+            return "finished" if self.status == "finished" else "stopped"
+        if isinstance(self.error, MimrayError):
             raise self.error
         cause = first_cause(self.error)
         log.debug("training failed", exc_info=self.error)

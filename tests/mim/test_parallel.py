@@ -7,8 +7,10 @@ import torch.multiprocessing as mp
 from torch.distributed.tensor import DTensor
 
 from mimray import load_recipe
+from mimray.downstream.classifier import Classifier
 from mimray.hashing import key
 from mimray.mim.build import build_model
+from mimray.mim.encoders import build_encoder
 from mimray.mim.guard import Guard
 from mimray.mim.masks import draw
 from mimray.mim.parallel import choose, gradient_sync, replicate, unwrapped
@@ -108,10 +110,29 @@ def in_a_group(rank, folder):
     found["travelled"] = {parallel: travelled(parallel, rank) for parallel in ("ddp", "fsdp")}
     model = replicate(new_model("vit_nano"), "fsdp", CPU, bf16=False)
     found["shards"] = [(p.shape, p.to_local().shape) for p in model.parameters()]
+    found["logits"] = {parallel: logits(parallel) for parallel in ("ddp", "fsdp")}
     if rank == 0:
         torch.save(found, f"{folder}/found.pt")
     dist.barrier()
     dist.destroy_process_group()
+
+
+def classifier():
+    torch.manual_seed(0)
+    model = Classifier(build_encoder("vit_nano", 32, finetune=True), 3)
+    model.encoder.mask_token.requires_grad_(False)
+    return model
+
+
+def logits(parallel):
+    """A classifier's, after its last training pass, as validation calls them."""
+    model = classifier()
+    replicas = replicate(model, parallel, CPU, bf16=False)
+    images, targets = torch.ones(2, 3, 32, 32), torch.ones(2, 3) / 3
+    replicas(images, targets, torch.arange(2)).error.sum().backward()
+    model.eval()
+    with torch.no_grad():
+        return model.logits(images)
 
 
 def travelled(parallel, rank):
@@ -185,3 +206,9 @@ def test_auto_shares_large_models_on_gpus():
     assert choose("auto", 655_000_000, CPU, ranks=8) == "ddp"
     assert choose("fsdp", 1, CPU, ranks=2) == "fsdp"
     assert choose("ddp", 655_000_000, CUDA, ranks=2) == "ddp"
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_classifier_that_is_shared_is_evaluated(group, parallel):
+    expected = classifier().eval().logits(torch.ones(2, 3, 32, 32))
+    torch.testing.assert_close(group["logits"][parallel], expected)

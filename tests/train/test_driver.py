@@ -320,5 +320,5 @@ def test_a_warmup_that_is_longer_than_the_run_is_said(warmup, says):
 
     recipe = load_recipe("demo", ["schedule.length=12it", f"schedule.warmup={warmup}"])
     out = io.StringIO()
-    Driver(open_data(recipe), None, Console(out), None)._say_what_it_is(0)
+    Driver(open_data(recipe), None, Console(out), None)._say_what_it_is()
     assert ("schedule.warmup=13it is longer than the run (12 steps)" in out.getvalue()) == says

@@ -10,12 +10,15 @@ import threading
 import time
 
 import pytest
+import torch
 from pyarrow import fs
 
 from mimray.errors import TakenOver, UserError
-from mimray.train import checkpoint, fence
+from mimray.train import checkpoint, fence, tensor_file
+from mimray.train.checkpoint import Shard
 from mimray.train.fence import Fence, newest_token
 from mimray.train.run_folder import RunFolder
+from mimray.train.saver import Saver
 
 pytestmark = pytest.mark.unit
 
@@ -143,6 +146,39 @@ def test_who_was_taken_over_from_writes_nothing_more(folder):
     assert json.loads((folder / "run.json").read_text())["recipe_digest"] == "old"
     assert not (folder / "metrics.jsonl").exists()
     assert checkpoint.newest(old) is None
+
+
+def test_who_was_taken_over_from_removes_nothing_of_the_next_one_s(folder):
+    old = claimed(folder)
+    for step in (2, 4):
+        checkpoint.write(old, step, {}, {"step": step})
+    foreign(folder, 2)
+    new = RunFolder(str(folder))  # as its own trainers would
+    checkpoint.write(new, 40, {}, {"step": 40})
+    (folder / "checkpoints/step-00000003").mkdir()  # which it is writing
+    for remove in (lambda: checkpoint.prune(old, 4, 1), lambda: checkpoint.remove_torn(old, 10)):
+        with pytest.raises(TakenOver):
+            remove()
+    saver = Saver(old, keep=1)
+    saver._write(Shard(), 6, {"step": 6}, None)
+    assert saver.failed[0][0] == 6 and "taken this run over" in saver.failed[0][1]
+    left = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert left == [f"step-{step:08d}" for step in (2, 3, 4, 40)]
+
+
+def test_a_file_that_was_written_while_another_took_over_is_dropped(folder, monkeypatch):
+    old = claimed(folder)
+    real = tensor_file.write_tensors
+
+    def slow(file, tensors):
+        found = real(file, tensors)
+        foreign(folder, 2)
+        return found
+
+    monkeypatch.setattr(tensor_file, "write_tensors", slow)
+    with pytest.raises(TakenOver):
+        checkpoint.write(old, 7, {"model.safetensors": {"a": torch.ones(3)}}, {"step": 7})
+    assert list((folder / "checkpoints/step-00000007").iterdir()) == []
 
 
 def _race(folder, barrier, results):

@@ -162,3 +162,24 @@ def test_the_verb_prints_one_object(tmp_path, capsys):
     )
     assert main(["finetune", *ask(tmp_path, "schedule.length=3it"), "--here"]) == 0
     assert "is finished" in capsys.readouterr().out
+
+
+def test_speed_is_made_to_fit_this_process(tmp_path, mixed):
+    record, _ = finetune(tmp_path, *MIXED, "speed.workers=2", "speed.loader=ray")
+    assert record["starts"][0]["workers"] == 1
+    assert record["final"]["val/loss"] == pytest.approx(mixed[1]["final"]["val/loss"], rel=1e-4)
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path, monkeypatch, caplog):
+    from mimray.train import mailbox
+
+    monkeypatch.setattr(mailbox.LocalPost, "stop_requested", lambda self: self.starts == 0)
+    with pytest.raises(Exception, match="stopped at step 1"):
+        finetune(tmp_path)
+    weights = tmp_path / "run/checkpoints/step-00000001/model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 1
+    weights.write_bytes(data)
+    record, _ = finetune(tmp_path)
+    assert [start["step"] for start in record["starts"]] == [0, 0]
+    assert "is not complete (model.safetensors is damaged)" in caplog.text

@@ -5,7 +5,7 @@ import pytest
 from mimray.recipe import Speed
 from mimray.train import elastic
 from mimray.train.elastic import Hosts, leaves_nothing
-from mimray.train.resources import Layout
+from mimray.train.resources import Layout, Node
 
 pytestmark = pytest.mark.unit
 
@@ -45,23 +45,40 @@ def test_whether_a_whole_cpu_is_left_for_the_data(workers, each, cpus, starved):
 
 def test_a_host_that_joins_and_stays_is_room(cluster):
     hosts, layout = watch(workers=[1, 2]), Layout(1, False, 1.0)
-    assert hosts.verdict(layout) is None
+    assert hosts.verdict(layout, []) is None
     cluster.append(node("b"))
-    assert [hosts.verdict(layout) for _ in range(2)] == [None, "room"]
+    assert [hosts.verdict(layout, []) for _ in range(2)] == [None, "room"]
     hosts.began()
-    assert [hosts.verdict(layout) for _ in range(3)] == [None] * 3
+    assert [hosts.verdict(layout, []) for _ in range(3)] == [None] * 3
 
 
 def test_a_group_that_is_complete_takes_no_more(cluster):
     hosts = watch(workers=[1, 2])
     cluster.append(node("b"))
-    assert [hosts.verdict(Layout(2, False, 1.0)) for _ in range(3)] == [None] * 3
+    assert [hosts.verdict(Layout(2, False, 1.0), []) for _ in range(3)] == [None] * 3
 
 
-@pytest.mark.parametrize(("loader", "then"), [("ray", "starved"), ("torch", None)])
-def test_trainers_that_hold_every_cpu_that_is_left_starve(cluster, loader, then):
+@pytest.mark.parametrize(
+    "loader", ["ray", "torch"]
+)  # validation asks for a CPU whatever the loader
+def test_trainers_that_hold_every_cpu_that_is_left_starve(cluster, loader):
     cluster.append(node("b"))
     hosts, layout = watch(workers=[1, 2], loader=loader), Layout(2, False, 1.0)
-    assert hosts.verdict(layout) is None
+    assert hosts.verdict(layout, []) is None
     cluster.pop()
-    assert [hosts.verdict(layout) for _ in range(2)] == [None, then]
+    assert [hosts.verdict(layout, []) for _ in range(2)] == [None, "starved"]
+
+
+def gpus(monkeypatch, *free):
+    monkeypatch.setattr(
+        elastic, "cluster_nodes", lambda: [Node(str(k), *f) for k, f in enumerate(free)]
+    )
+
+
+def test_a_gpu_that_is_free_is_room_only_where_a_trainer_fits(cluster, monkeypatch):
+    cluster[:] = [node("a", 5.0)]
+    hosts, layout = watch(workers=[1, 4], cpus_per_worker=1.0), Layout(3, True, 1.0)
+    gpus(monkeypatch, (1.0, 1.0))  # the last CPU is the data's
+    assert [hosts.verdict(layout, ["0"] * 3) for _ in range(3)] == [None] * 3
+    gpus(monkeypatch, (2.0, 1.0))
+    assert [hosts.verdict(layout, ["0"] * 3) for _ in range(2)] == [None, "room"]

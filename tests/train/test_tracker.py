@@ -5,12 +5,14 @@ import threading
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mimray.errors import RunFailed, UserError
 from mimray.tracking import Copy
 from mimray.train import tracker as tracking
+from mimray.train.clerk import Clerk
 from mimray.train.fence import Fence
 from mimray.train.spool import head_of, rows_after
 from mimray.train.sync import Synced, deliver_earlier_runs, sync
@@ -55,6 +57,13 @@ def write(run, tracker, rows) -> None:
     tracker.rows(rows)
 
 
+class Noted(dict):
+    """A record that is not written."""
+
+    def note_start(self, start):
+        self["start"] = start
+
+
 class TestTracker:
     def test_rows_arrive_once_across_two_starts_and_odd_values_are_counted(self, tmp_path, store):
         run = make_run(tmp_path / "run", uri_of(store))
@@ -70,6 +79,19 @@ class TestTracker:
         assert_whole(store, run, "FINISHED")
         tags = dict(store._ask("select key, value from tags where run_uuid = ?", first.run_id))
         assert tags["mimray.not_finite"] == "1"
+
+    def test_rows_that_died_with_their_trainer_s_mail_are_sent_from_the_folder(
+        self, tmp_path, store
+    ):
+        run = make_run(tmp_path / "run", uri_of(store))
+        tracker = track(run)
+        write(run, tracker, [row(1)])
+        run.append_rows([row(2)])  # the row of a checkpoint's step, whose trainer was killed
+        Clerk(SimpleNamespace(run=run), Noted(), tracker, None).take([{"kind": "start", "step": 2}])
+        write(run, tracker, [row(3)])
+        assert tracker.finish("finished")
+        run.write_record(run.record() | {"status": "finished"})
+        assert_whole(store, run, "FINISHED")
 
     def test_steps_that_are_trained_again_are_not_sent_again(self, tmp_path, store):
         run = make_run(tmp_path / "run", uri_of(store), "finished")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -156,5 +155,5 @@ class Classification:
         for name in ("val/top1", "val/top1_average"):
             values = [row[name] for row in rows if row.get(name) is not None]
             if values:
-                best[f"{name}_best"] = max(v for v in values if not math.isnan(v))
+                best[f"{name}_best"] = max(values)
         return found | best
