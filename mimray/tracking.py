@@ -25,6 +25,7 @@ _METRICS_A_BATCH = 1000
 _PARAM_LENGTH = 6000
 _NO_METRICS = ("position", "attempt", "images", "time")  # `images` is the axis
 _STATUS = {"finished": "FINISHED", "failed": "FAILED"}  # all else did not come to its end: KILLED
+_PARENT = "mlflow.parentRunId"  # by which MLflow's pages lay a run under another
 
 
 def default_uri() -> str:
@@ -39,11 +40,25 @@ def absolute_store(uri: str) -> str:
 
 
 @dataclass(frozen=True)
+class Parent:
+    """The run that another one starts from, in the same MLflow.
+
+    `run_id`: MLflow's. `images`: how many pictures it had seen in the end, the step of what is told to it.
+    `scores`: what its child tells it when it is finished, by the names that they have there.
+    """
+
+    run_id: str
+    images: int
+    scores: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Head:
     """What a run opens with in MLflow.
 
     `uid`: the run's own name for all times, by which it is found again. `uri`: MLflow's address, or
     `off`. `constants`: metrics that stand at step 0. `began`: in seconds since 1970; now, when None.
+    `parent`: the run lies under it, in its experiment, where MLflow has it.
     """
 
     uid: str
@@ -54,6 +69,7 @@ class Head:
     tags: dict[str, str]
     constants: dict[str, float]
     began: float | None = None
+    parent: Parent | None = None
 
 
 class Copy:
@@ -71,7 +87,10 @@ class Copy:
             logging.getLogger(chatty).setLevel(logging.ERROR)
         self._client = MlflowClient(tracking_uri=head.uri)
         self._head = head
-        self._experiment_id = self._experiment()
+        above = None if head.parent is None else self._known(head.parent.run_id)
+        self._parent = None if above is None else head.parent
+        # MLflow's pages show children of one experiment only
+        self._experiment_id = self._experiment() if above is None else above.info.experiment_id
         run = self._known(run_id) or next(iter(self._found()), None) or self._create()
         self.run_id = str(run.info.run_id)
         self._status = run.info.status
@@ -110,6 +129,8 @@ class Copy:
     def _create(self) -> Any:
         began = None if self._head.began is None else int(self._head.began * 1000)
         tags = self._head.tags | {"mimray.uid": self._head.uid}
+        if self._parent is not None:
+            tags |= {_PARENT: self._parent.run_id}
         return self._client.create_run(self._experiment_id, began, tags, self._head.name)
 
     def _complete(self, run: Any) -> None:
@@ -123,6 +144,8 @@ class Copy:
         ]
         if constants:
             self._client.log_batch(self.run_id, metrics=constants)
+        if self._parent is not None and _PARENT not in run.data.tags:  # it was not known then
+            self._client.set_tag(self.run_id, _PARENT, self._parent.run_id)
         params = [
             Param(name, value[:_PARAM_LENGTH])
             for name, value in self._head.params.items()
@@ -175,12 +198,47 @@ class Copy:
         """Say how the run ended, by the status in its `run.json`, and when (seconds since 1970)."""
         if not_finite:
             self._client.set_tag(self.run_id, "mimray.not_finite", str(not_finite))
+        if status == "finished":
+            self._tell_parent()
         self._client.set_terminated(
             self.run_id, _STATUS.get(status, "KILLED"), end_time=int(ended * 1000)
         )
         for run in self._found():  # created by a request that was given up, and came late
             if run.info.run_id != self.run_id and not run.data.metrics:
                 self._client.delete_run(run.info.run_id)
+
+    def _tell_parent(self) -> None:
+        """Give the parent the last and the best of what it is told; sent twice, it is there once."""
+        parent = self._parent
+        if parent is None or self._known(parent.run_id) is None:  # or somebody deleted it meanwhile
+            return
+        for name in parent.scores:
+            points = self._client.get_metric_history(self.run_id, f"val/{name}")
+            if points:
+                last = max(points, key=lambda point: int(point.step))
+                scores = {
+                    f"finetune/{name}": last.value,
+                    f"finetune/{name}_best": max(point.value for point in points),
+                }
+                _add(self._client, parent, scores, last.timestamp)
+
+
+def add_scores(uri: str, parent: Parent, scores: dict[str, float], when: float) -> None:
+    """Metrics for a run that MLflow has, found `when` (seconds since 1970).
+
+    The same ones a second time are there once. Raises whatever MLflow does.
+    """
+    from mlflow import MlflowClient
+
+    _add(MlflowClient(tracking_uri=uri), parent, scores, int(when * 1000))
+
+
+def _add(client: Any, parent: Parent, scores: dict[str, float], milliseconds: int) -> None:
+    """MLflow takes a value with the time and step of one that it has for that very one."""
+    from mlflow.entities import Metric
+
+    metrics = [Metric(name, value, milliseconds, parent.images) for name, value in scores.items()]
+    client.log_batch(parent.run_id, metrics=metrics)
 
 
 def count_not_finite(rows: Iterable[dict[str, Any]]) -> int:

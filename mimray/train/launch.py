@@ -56,7 +56,8 @@ def in_this_process(recipe: TrainingRecipe) -> TrainingRecipe:
 
     if recipe.speed.device == "gpu" and not torch.cuda.is_available():
         raise UserError("speed.device=gpu and this host has no GPU; set speed.device=cpu")
-    alone = {"workers": 1, "loader": "torch", "loader_processes": 0}
+    own = recipe.speed.loader_processes if recipe.speed.loader == "torch" else 0
+    alone = {"workers": 1, "loader": "torch", "loader_processes": own}
     return recipe.model_copy(update={"speed": recipe.speed.model_copy(update=alone)})
 
 

@@ -7,28 +7,26 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
 from pyarrow import fs
 
-from mimray.tracking import Head, absolute_store, default_uri
+from mimray.tracking import Head
+from mimray.train.parent import parent_of, settings_of, store_of
 from mimray.train.run_folder import RunFolder
 
 
 def head_of(run: RunFolder, record: dict[str, Any]) -> Head:
     """From `recipe.yaml` and the record; as plain YAML, for the run may be of an older mimray."""
-    settings = yaml.safe_load(run.read("recipe.yaml") or b"{}")
+    settings = settings_of(run)
     sections = {name: values for name, values in settings.items() if isinstance(values, dict)}
     params = {
         f"{section}.{key}": str(value)
         for section, values in sections.items()
         for key, value in values.items()
     }
-    where = sections.get("run", {})
-    tracking = where.get("tracking")
     return Head(
         uid=record["uid"],
-        uri="off" if tracking == "off" else absolute_store(tracking or default_uri()),
-        experiment=where.get("experiment", "mimray"),
+        uri=store_of(settings),
+        experiment=sections.get("run", {}).get("experiment", "mimray"),
         name=record["name"],
         params=params | {"recipe": record["recipe"]},
         tags={
@@ -40,6 +38,7 @@ def head_of(run: RunFolder, record: dict[str, Any]) -> Head:
         # Losses do not compare over masks, and AvgDist tells why.
         constants={f"mask/{name}": value for name, value in record.get("mask", {}).items()},
         began=record["starts"][0]["time"] if record["starts"] else None,
+        parent=parent_of(settings, record),
     )
 
 

@@ -1,0 +1,163 @@
+"""What `--from` names, with all that is needed to build its encoder again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mimray.errors import UserError
+from mimray.train.parent import run_behind, settings_of
+from mimray.train.tasks.starting_weights import TIMM, identities, locate
+
+if TYPE_CHECKING:
+    from mimray.mim.encoders import Encoder
+
+_IMAGE_SIZE = 224  # of a file that does not tell
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights, and the encoder that they fill.
+
+    `weights`: as `model.weights` takes it, a path made absolute. `digest`: of the files that hold them.
+    `name`, `kind`: for people; of MIM or supervised, or unknown. `finetuned`: whether they fill the
+    variant for fine-tuning (see `build_encoder`).
+    """
+
+    weights: str
+    digest: str
+    name: str
+    kind: str
+    encoder: str
+    image_size: int
+    window: int | None = None
+    pretrained_windows: tuple[int, ...] | None = None
+    finetuned: bool = False
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The settings of a recipe's `model` section that fit these weights."""
+        return {
+            "encoder": self.encoder,
+            "image_size": self.image_size,
+            "window": self.window,
+            "pretrained_windows": self.pretrained_windows and list(self.pretrained_windows),
+            "weights": self.weights,
+        }
+
+    def build(self) -> Encoder:
+        """The encoder, filled, in evaluation mode, on the CPU.
+
+        Raises UserError for a size that it cannot take, and for weights that do not fill it.
+        """
+        from mimray.mim.encoders import build_encoder
+        from mimray.weights import load
+
+        try:
+            encoder = build_encoder(
+                self.encoder,
+                self.image_size,
+                self.window,
+                finetune=self.finetuned,
+                pretrained_windows=self.pretrained_windows,
+            )
+        except ValueError as error:
+            raise UserError(f"--from {self.weights}: {error}") from None
+        try:
+            load(encoder, locate(self.weights))
+        except ValueError as error:  # it begins with the file
+            raise UserError(f"--from {error}") from None
+        return encoder.eval()
+
+
+def open_checkpoint(
+    weights: str,
+    encoder: str | None = None,
+    image_size: int | None = None,
+    window: int | None = None,
+) -> Checkpoint:
+    """Find out what a checkpoint is; what is given wins over what it tells.
+
+    A run of mimray knows its own encoder, image size and window. Of any other file the weights tell the
+    encoder where only one of `ENCODERS` is built like that; its image size is 224 when not given.
+    Raises UserError for what is not there, is no checkpoint, or does not tell its encoder.
+    """
+    path = Path(weights).expanduser()
+    weights = str(path.absolute()) if path.exists() else weights
+    (digest,) = identities(weights).values()
+    run = run_behind(weights)
+    settings = {} if run is None else settings_of(run)
+    own = settings.get("model") or _told(weights, encoder)
+    name = encoder or own["encoder"]
+    size = image_size or own.get("image_size") or _IMAGE_SIZE
+    window = window or own.get("window")
+    resized = (size, window) != (own.get("image_size"), own.get("window"))
+    windows = own.get("pretrained_windows")
+    if windows is None and run is not None and resized:
+        windows = _windows(name, own["image_size"], own.get("window"))
+    return Checkpoint(
+        weights=weights,
+        digest=digest,
+        name=_name(weights, None if run is None else run.uri),
+        kind=_kind(weights, settings),
+        encoder=name,
+        image_size=size,
+        window=window,
+        pretrained_windows=None if windows is None else tuple(windows),
+        finetuned="task" in settings or bool(own.get("finetuned")),
+    )
+
+
+def _told(weights: str, encoder: str | None) -> dict[str, Any]:
+    """What the weights of another project tell of their encoder."""
+    from mimray.weights import describe, read, recognise
+
+    try:
+        held = read(locate(weights))
+        found = describe(recognise(held).read(held)[0])
+    except ValueError as error:
+        raise UserError(f"--from {weights}: {error}") from None
+    known = [] if found is None else found.encoders()
+    if encoder is None and len(known) != 1:
+        what = found or "no family that mimray knows"
+        fits = f"it may be {' or '.join(known)}" if known else "none of mimray's is built like that"
+        raise UserError(f"--from {weights}: is of {what}; {fits}: name it by --encoder")
+    told: dict[str, Any] = {"encoder": encoder or known[0]}
+    if found is not None:
+        told |= {"window": found.windows[0] if found.windows else None}
+        told |= {"finetuned": found.position == "per_block"}
+    return told
+
+
+def _windows(encoder: str, image_size: int, window: int | None) -> tuple[int, ...] | None:
+    """The window of every stage of a SwinV2 in pre-training, by which its position bias is scaled when
+    the size is another; None for other encoders."""
+    from mimray.mim.encoders import ENCODERS
+
+    spec = ENCODERS.get(encoder)
+    if spec is None or spec.family != "swinv2":
+        return None
+    most = window or spec.window
+    assert most is not None, "a SwinV2 has windows"
+    return tuple(
+        min(most, image_size // (spec.patch * 2**stage))
+        for stage in range(len(spec.sizes["depths"]))
+    )
+
+
+def _name(weights: str, run: str | None) -> str:
+    if weights.startswith(TIMM):
+        return weights.removeprefix(TIMM)
+    path = Path(run or weights)
+    return path.name if run or path.is_dir() else path.stem
+
+
+def _kind(weights: str, settings: dict[str, Any]) -> str:
+    if weights.startswith(TIMM):
+        return "supervised"
+    if not settings:
+        return "unknown"
+    if "task" not in settings:
+        return "MIM"
+    return "fine-tuned" if (settings.get("model") or {}).get("weights") else "supervised"

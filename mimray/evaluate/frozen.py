@@ -1,0 +1,194 @@
+"""`mimray evaluate linear|knn`: features, scores, and the record of both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyarrow import fs
+
+from mimray import __version__
+from mimray.data.collections import MultiLabelSource, check_pair, open_pictures
+from mimray.data.files import write_atomic
+from mimray.data.sources import Source
+from mimray.data.subset import choose, share
+from mimray.errors import UserError
+from mimray.evaluate import probing
+from mimray.evaluate.checkpoint import Checkpoint
+from mimray.evaluate.extraction import Extraction
+from mimray.evaluate.workers import OpenWorkers, Say
+from mimray.train.parent import tell_parent
+from mimray.train.run_folder import to_json
+
+Draw = Callable[[list[dict[str, Any]], str], bytes]
+"""Rows of the table and a title -> PNG of accuracy over layers."""
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be found out. `layers`: all, last, or names with commas; `labels`: a share of every
+    class that is trained on, or None for all; `storage`: a local folder; `name`: of the record's folder,
+    by default one that follows from all that the answer depends on."""
+
+    kind: probing.Kind
+    checkpoint: Checkpoint
+    data: str
+    val: str
+    storage: Path
+    layers: str = "all"
+    pooling: str = "mean"
+    labels: str | None = None
+    seed: int = 0
+    name: str | None = None
+
+    def answer(self, draw: Draw, say: Say, workers: OpenWorkers) -> tuple[Record, bool]:
+        """The record, and whether it was there already. Raises UserError or RunFailed."""
+        if (record := self.record()) is not None:
+            return record, True
+        opened = _Opened(self)
+        name = self.name or opened.name
+        place = self._place(name)
+        if (record := read_record(place)) is not None:
+            return record, True
+        say(f"{name}: {len(opened.rows)} pictures to learn from, {len(opened.test)} to test")
+        train, test = opened.extractions()
+        with workers() as group:
+            readable = [len(group.extract(extraction).rows) for extraction in (train, test)]
+            rows = group.call(probing.score, self.kind, train, test, opened.classes, self.seed)
+        named: Record = {"name": name, "uri": str(place)}
+        record = named | opened.record(rows, *readable)
+        local = fs.LocalFileSystem()
+        write_atomic(local, str(place / "accuracy.png"), draw(rows, name))
+        data = to_json(record, indent=2).encode() + b"\n"
+        write_atomic(local, str(place / "result.json"), data)
+        if "top1" in record["chosen"]:
+            scores = {f"{self.kind}/top1": record["chosen"]["top1"]}
+            tell_parent(self.checkpoint.weights, scores, record["time"])
+        return record, False
+
+    def record(self) -> Record | None:
+        """The record of a question that has a name, if it is there."""
+        return None if self.name is None else read_record(self._place(self.name))
+
+    def _place(self, name: str) -> Path:
+        return self.storage / "evaluate" / name
+
+
+class _Opened:
+    """A question whose data and encoder have been looked at."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.train = open_pictures(question.data, "train")
+        self.test = open_pictures(question.val, "val")
+        self.classes = check_pair(self.train, self.test)
+        several = isinstance(self.train, MultiLabelSource)
+        if several and question.kind == "knn":
+            raise UserError(
+                f"{question.data}: its pictures have several labels, and neighbours vote for one; "
+                f"take `evaluate linear`"
+            )
+        self.rows = _rows(self.train, None if several else question.labels)
+        self.layers = _layers(question)
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """All that the answer depends on."""
+        asked, (train, test) = self.question, self.extractions()
+        return {"kind": asked.kind, "train": train.about, "val": test.about, "seed": asked.seed}
+
+    @property
+    def name(self) -> str:
+        """Of the record's folder."""
+        told = json.dumps(self.about, sort_keys=True).encode()
+        return f"{self.question.kind}-{hashlib.sha256(told).hexdigest()[:8]}"
+
+    def extractions(self) -> tuple[Extraction, Extraction]:
+        """Of the pictures to learn from, and of those to test."""
+        asked = self.question
+        what = (self.layers, asked.pooling, asked.storage / "features")
+        return (
+            Extraction(asked.checkpoint, self.train, self.rows, *what),
+            Extraction(asked.checkpoint, self.test, np.arange(len(self.test)), *what),
+        )
+
+    def record(self, rows: probing.Rows, train: int, test: int) -> Record:
+        """What `result.json` says. `train`, `test`: pictures that could be read."""
+        asked, checkpoint = self.question, self.question.checkpoint
+        return {
+            "kind": asked.kind,
+            "weights": checkpoint.weights,
+            "encoder": checkpoint.encoder,
+            "image_size": checkpoint.image_size,
+            "window": checkpoint.window,
+            "pooling": asked.pooling,
+            "data": asked.data,
+            "val": asked.val,
+            "labels": asked.labels,
+            "seed": asked.seed,
+            "classes": self.classes,
+            "photos": {"train": train, "val": test},
+            "unreadable": {"train": len(self.rows) - train, "val": len(self.test) - test},
+            "layers": rows,
+            "chosen": probing.chosen(rows),
+            "digests": self.about,
+            "mimray": __version__,
+            "time": time.time(),
+        }
+
+
+def read_record(place: Path) -> Record | None:
+    """A finished record, or None."""
+    try:
+        record: Record = json.loads((place / "result.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise UserError(f"{place / 'result.json'} is damaged; remove it") from None
+    return record
+
+
+def _rows(source: Source, labels: str | None) -> np.ndarray:
+    """What is learned from: the rows that a fine-tuning with `data.labels` has."""
+    if labels is None:
+        return np.arange(len(source))
+    fraction = share(labels)
+    if fraction is None or not 0.0 < fraction <= 1.0:
+        raise UserError(f"--labels {labels}: is not a share; write it like 10% or 0.1, above 0")
+    rows = choose(source, fraction, stratified=True).rows()
+    if len(rows) < 2:
+        raise UserError(
+            f"--labels {labels}: leaves {len(rows)} of {len(source)} pictures; take more"
+        )
+    return rows
+
+
+def _layers(question: Question) -> tuple[str, ...]:
+    """Layers by name, in the encoder's order, tried on one black picture.
+
+    Raises UserError for a layer or pooling that the encoder has not, and for weights that do not fit.
+    """
+    import torch
+
+    from mimray.downstream.features import LAST, layer_names, pooled_features
+
+    checkpoint, asked = question.checkpoint, question.layers
+    encoder = checkpoint.build()
+    names = {"all": layer_names(encoder), "last": [LAST]}.get(asked)
+    if names is None:
+        names = list(dict.fromkeys(name.strip() for name in asked.split(",")))
+        names.sort(key=lambda name: [*layer_names(encoder), name].index(name))
+    black = torch.zeros(1, 3, checkpoint.image_size, checkpoint.image_size)
+    try:
+        pooled_features(encoder, black, names, question.pooling)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise UserError(f"--layers {asked} --pooling {question.pooling}: {error}") from None
+    return tuple(names)

@@ -1,0 +1,156 @@
+"""The table of a suite, from its cells' own records at any time, and the files that it is written to."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from mimray.data.files import write_atomic
+from mimray.evaluate.cells import WAITING, Cell, Failures, Outcome
+from mimray.evaluate.frozen import Draw
+from mimray.evaluate.suite import Suite, TransferSet
+from mimray.train.parent import tell_parent
+
+FAILED, MISSING = "failed", "missing"
+_WORST = (FAILED, "stopped", WAITING, "starting", "running")  # a row's status, when seeds differ
+_FAILURES = "failures.json"
+_TYPES = {
+    **dict.fromkeys(("checkpoint", "weights", "kind", "set", "metric", "protocol"), pa.string()),
+    **dict.fromkeys(("mean", "spread", "best_mean"), pa.float64()),
+    "seeds": pa.list_(pa.int64()),
+    "scores": pa.list_(pa.float64()),
+    "test": pa.int64(),
+    "status": pa.string(),
+    "reason": pa.string(),
+}
+_SCHEMA = pa.schema(list(_TYPES.items()))
+Rows = list[dict[str, Any]]
+"""One for each checkpoint and set. `mean` and `spread` (sample standard deviation) of the `scores` of those
+`seeds` that are finished; `best_mean`: of each run's best evaluation; `test`: pictures; `status`: of
+all seeds, or missing; `reason`: of a failure, or what is missing."""
+
+
+def table(suite: Suite, failures: Failures) -> Rows:
+    """Rows in the order of checkpoints and sets, from the cells' records and what failed without one."""
+    return [
+        _missing(label, one, suite) if one.missing else _row(label, one, suite, cells, failures)
+        for label in suite.checkpoints
+        for one in suite.sets
+        for cells in [[c for c in suite.cells if (c.checkpoint, c.set) == (label, one.name)]]
+        if cells or one.missing
+    ]
+
+
+def _row(
+    label: str, one: TransferSet, suite: Suite, cells: list[Cell], failures: Failures
+) -> dict[str, Any]:
+    outcomes = [_outcome(cell, failures) for cell in cells]
+    done = [(c.seed, o) for c, o in zip(cells, outcomes, strict=True) if o.score is not None]
+    scores = [outcome.score for _, outcome in done if outcome.score is not None]
+    best = [outcome.best for _, outcome in done if outcome.best is not None]
+    worst = next((s for s in _WORST if s in {o.status for o in outcomes}), "finished")
+    return {
+        **_names(label, one, suite),
+        "protocol": cells[0].protocol,
+        "mean": statistics.mean(scores) if scores else None,
+        "spread": statistics.stdev(scores) if len(scores) > 1 else None,
+        "best_mean": statistics.mean(best) if best else None,
+        "seeds": [seed for seed, _ in done],
+        "scores": scores,
+        "test": next((o.test for o in outcomes if o.test is not None), None),
+        "status": worst,
+        "reason": next((o.reason for o in outcomes if o.status == worst and o.reason), None),
+    }
+
+
+def _outcome(cell: Cell, failures: Failures) -> Outcome:
+    """A run that was refused before it began has no record, only its line."""
+    outcome = cell.outcome()
+    if outcome.status != "finished" and cell.name in failures:
+        return outcome._replace(status=FAILED, reason=failures[cell.name])
+    if outcome.status == "finished" and outcome.score is None:
+        return outcome._replace(status=FAILED, reason="its record has no score of this metric")
+    return outcome
+
+
+def _missing(label: str, one: TransferSet, suite: Suite) -> dict[str, Any]:
+    nothing = dict.fromkeys(("protocol", "mean", "spread", "best_mean", "test"))
+    return {
+        **_names(label, one, suite),
+        **nothing,
+        "seeds": [],
+        "scores": [],
+        "status": MISSING,
+        "reason": one.missing,
+    }
+
+
+def _names(label: str, one: TransferSet, suite: Suite) -> dict[str, Any]:
+    checkpoint = suite.checkpoints[label]
+    return {
+        "checkpoint": label,
+        "weights": None if checkpoint is None else checkpoint.weights,
+        "kind": "from scratch" if checkpoint is None else checkpoint.kind,
+        "set": one.name,
+        "metric": one.metric,
+    }
+
+
+# ----- files --------------------------------------------------------------------------------------------
+
+
+def write_table(suite: Suite, rows: Rows, draw: Draw) -> None:
+    """`table.parquet`, `table.csv`, `table.json` and `bars.png` in the suite's folder."""
+    shown = [[_flat(row[name]) for name in _TYPES] for row in rows]
+    text, packed = io.StringIO(), io.BytesIO()
+    csv.writer(text, lineterminator="\n").writerows([list(_TYPES), *shown])
+    pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), packed)
+    files = {
+        "table.json": json.dumps({"name": suite.name, "rows": rows}, indent=2).encode() + b"\n",
+        "table.csv": text.getvalue().encode(),
+        "table.parquet": packed.getvalue(),
+        "bars.png": draw([row for row in rows if row["status"] != MISSING], suite.name),
+    }
+    for name, data in files.items():
+        write_atomic(fs.LocalFileSystem(), str(suite.place / name), data)
+
+
+def _flat(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def read_failures(suite: Suite) -> Failures:
+    """Of earlier times; the record of a cell that has finished since then counts more."""
+    try:
+        failures: Failures = json.loads((suite.place / _FAILURES).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return failures
+
+
+def write_failures(suite: Suite, failures: Failures) -> None:
+    """Those of the last time: what was not started then did not fail."""
+    data = json.dumps(failures, indent=2).encode() + b"\n"
+    write_atomic(fs.LocalFileSystem(), str(suite.place / _FAILURES), data)
+
+
+# ----- MLflow -------------------------------------------------------------------------------------------
+
+
+def tell_parents(suite: Suite, rows: Rows) -> None:
+    """Give each pre-training the means of those sets of which all seeds are finished; twice is once."""
+    for label, checkpoint in suite.checkpoints.items():
+        if checkpoint is None:
+            continue
+        for row in rows:
+            if row["checkpoint"] == label and row["status"] == "finished":
+                own = (c for c in suite.cells if (c.checkpoint, c.set) == (label, row["set"]))
+                when = max(cell.outcome().time or 0.0 for cell in own)
+                tell_parent(checkpoint.weights, {f"transfer/{row['set']}": row["mean"]}, when)

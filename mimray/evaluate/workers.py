@@ -1,0 +1,203 @@
+"""Who computes: this very process, or Ray's tasks, each with resources that it declares.
+
+Both do the same with the same files, so results do not depend on it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from mimray.errors import MimrayError, RunFailed, Stopped, UserError, own_words
+from mimray.evaluate.extraction import Extraction, Features
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+_MOST_THREADS = 16  # that decode for one GPU
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one task reserves: whole CPUs, and a GPU or none."""
+
+    cpus: int = 1
+    gpus: int = 0
+
+    @property
+    def device(self) -> str:
+        """Torch's name of where it computes."""
+        return "cuda" if self.gpus else "cpu"
+
+    def options(self) -> dict[str, Any]:
+        """As Ray's `options` of a task."""
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus}
+
+
+class Workers(Protocol):
+    """Whoever computes."""
+
+    def extract(self, extraction: Extraction) -> Features:
+        """Features that are whole: what is missing of them is computed."""
+        ...
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """`function(*arguments, device=...)`, where a task computes."""
+        ...
+
+
+OpenWorkers = Callable[[], AbstractContextManager[Workers]]
+"""Opened only when there is something to compute: a Ray takes seconds to start."""
+
+
+# ----- here ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Here:
+    """Satisfies `Workers`: in this process."""
+
+    share: Share = Share()
+
+    def extract(self, extraction: Extraction) -> Features:
+        return extract_here(extraction, self.share)
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        return function(*arguments, device=self.share.device)
+
+
+def extract_here(extraction: Extraction, share: Share) -> Features:
+    """Compute what is missing of the features, shard by shard, without Ray."""
+    for number in extraction.missing():
+        extraction.compute(number, share.device, share.cpus)
+    return extraction.join()
+
+
+@contextmanager
+def here() -> Iterator[Workers]:
+    """With the machine's first GPU, if it has one."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0))
+    yield Here(Share(min(cores, _MOST_THREADS), int(torch.cuda.is_available())))
+
+
+# ----- Ray ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """Satisfies `Workers`: on the Ray that is connected."""
+
+    share: Share
+    say: Say
+
+    def extract(self, extraction: Extraction) -> Features:
+        import ray
+
+        missing = extraction.missing()
+        what = ray.put(extraction)
+        task = ray.remote(_compute).options(**self.share.options())
+        pending = {task.remote(what, number, self.share): number for number in missing}
+        for done, (_, answer) in enumerate(finished(pending), start=1):
+            if isinstance(answer, BaseException):
+                raise in_own_words(answer) from None
+            self.say(f"features of {extraction.source.uri}: {done}/{len(missing)} shards")
+        return extraction.join()
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        import ray
+
+        task = ray.remote(_call).options(**self.share.options())
+        reference = task.remote(function, arguments, self.share)
+        ((_, answer),) = finished({reference: None})
+        if isinstance(answer, BaseException):
+            raise in_own_words(answer) from None
+        result: T = answer
+        return result
+
+
+@contextmanager
+def on_ray(say: Say) -> Iterator[Workers]:
+    """A Ray for the time of the block: as `mimray.train.cluster.ray_session` has it."""
+    with session() as share:
+        yield OnRay(share, say)
+
+
+@contextmanager
+def session(cpus: int | None = None) -> Iterator[Share]:
+    """Connect to Ray for the time of the block; yields what a task reserves.
+
+    `cpus`: that many, and no GPU; when not given, a GPU with its part of its host's CPUs where there are
+    GPUs, else one CPU. Raises UserError where no host has as much, and Stopped when asked to stop.
+    """
+    from mimray.train.cluster import ray_session
+
+    try:
+        with ray_session(max(1, (cpus or 1) - 1)):
+            yield _share(cpus)
+    except SystemExit:  # Ray's own answer to SIGTERM
+        raise Stopped("stopped; the same command goes on") from None
+
+
+def _share(cpus: int | None) -> Share:
+    import ray
+
+    hosts = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if cpus is not None:
+        most = int(max(host.get("CPU", 0) for host in hosts))
+        if cpus > most:
+            raise UserError(f"--cpus {cpus}: the largest host has {most}; ask for no more")
+        return Share(cpus)
+    parts = [int(h.get("CPU", 0) // h["GPU"]) for h in hosts if h.get("GPU", 0) >= 1]
+    return Share(max(1, min(*parts, _MOST_THREADS)), 1) if parts else Share()
+
+
+def finished(pending: dict[Any, T]) -> Iterator[tuple[T, Any]]:
+    """What tasks are for, and what each returned or the error that it ended with, as they end.
+
+    Those that are still to come are cancelled when nobody waits for them any more.
+    """
+    import ray
+
+    try:
+        while pending:
+            (reference,), _ = ray.wait(list(pending), num_returns=1)
+            which = pending.pop(reference)
+            try:
+                answer = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                answer = error
+            yield which, answer
+    finally:
+        for reference in pending:
+            ray.cancel(reference, force=True)
+
+
+def in_own_words(error: BaseException) -> MimrayError:
+    """What a task ended with, as an error of ours in one line."""
+    cause = getattr(error, "cause", error)
+    words = own_words(error)
+    if words is not None:
+        return UserError(words) if isinstance(cause, UserError) else RunFailed(words)
+    line = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+    return RunFailed(f"a task failed: {line}")
+
+
+def _compute(extraction: Extraction, number: int, share: Share) -> None:
+    _use(share)
+    extraction.compute(number, share.device, share.cpus)
+
+
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...], share: Share) -> Any:
+    _use(share)
+    return function(*arguments, device=share.device)
+
+
+def _use(share: Share) -> None:
+    """As many threads as CPUs are reserved."""
+    import torch
+
+    torch.set_num_threads(share.cpus)

@@ -1,0 +1,77 @@
+"""`mimray evaluate linear|knn --from CKPT --data URI`: probes of frozen features, layer by layer."""
+
+from __future__ import annotations
+
+import argparse
+
+from mimray.data.files import absolute
+from mimray.errors import UserError
+from mimray.evaluate.checkpoint import open_checkpoint
+from mimray.evaluate.frozen import Question, Record
+from mimray.evaluate.workers import here, on_ray
+from mimray.train.console import Console
+from mimray.train.run_folder import to_json
+from mimray.verbs.evaluate import check_writable, percent, storage_of
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Extract, probe and print a table, or one JSON object with `--json`."""
+    from mimray.report.accuracy import layer_accuracy
+
+    if not 0 <= arguments.seed < 2**63:
+        raise UserError(f"--seed {arguments.seed}: must be 0 to 2^63 - 1")
+    console = Console()
+    checkpoint = open_checkpoint(
+        arguments.weights, arguments.encoder, arguments.image_size, arguments.window
+    )
+    question = Question(
+        kind=arguments.action,
+        checkpoint=checkpoint,
+        data=_absolute(arguments.data),
+        val=_absolute(arguments.val or arguments.data),
+        storage=storage_of(arguments.storage),
+        layers=arguments.layers,
+        pooling=arguments.pooling,
+        labels=arguments.labels,
+        seed=arguments.seed,
+    )
+    check_writable(question.storage)
+    workers = here if arguments.here else lambda: on_ray(console.say)
+    record, already = question.answer(layer_accuracy, console.say, workers)
+    if arguments.json:
+        print(to_json(record), flush=True)
+    else:
+        _print(record, already)
+    return 0
+
+
+def _absolute(uri: str) -> str:
+    """Paths mean the same in every process; builtin: and collection: are no paths."""
+    return uri if uri.startswith(("builtin:", "collection:")) else absolute(uri)
+
+
+def _print(record: Record, already: bool) -> None:
+    from rich.console import Console as Rich
+    from rich.table import Table
+
+    screen = Rich(highlight=False, soft_wrap=True)
+    if already:
+        screen.print(f"{record['name']} is finished; another --seed makes another one.")
+    several = "map11" in record["layers"][0]
+    of_one = {"top1": "top-1", "mean_per_class": "mean per class"}
+    metrics = {"map11": "11-point mAP"} if several else of_one
+    table = Table(box=None, pad_edge=False)
+    table.add_column("layer")
+    for name in (*metrics.values(), "rate" if record["kind"] == "linear" else "k"):
+        table.add_column(name, justify="right")
+    for row in record["layers"]:
+        last = f"{row['rate']:.3g}" if "rate" in row else str(row["k"])
+        table.add_row(row["layer"], *(percent(row[name]) for name in metrics), last)
+    screen.print(table)
+    why = "best on held-out training pictures" if record["kind"] == "linear" else "the last of them"
+    photos = record["photos"]
+    screen.print(
+        f"{record['chosen']['layer']} ({why}) stands for all; {photos['val']} test pictures of "
+        f"{record['classes']} classes, {photos['train']} to learn from"
+    )
+    screen.print(f"{record['uri']}/accuracy.png, result.json")

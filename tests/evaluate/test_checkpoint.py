@@ -1,0 +1,59 @@
+"""What a checkpoint tells of itself."""
+
+import json
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from mimray.errors import UserError
+from mimray.evaluate.checkpoint import open_checkpoint
+from mimray.mim.encoders import build_encoder
+
+pytestmark = pytest.mark.unit
+
+
+def test_a_run_knows_its_encoder(pretrained):
+    for place in (pretrained, pretrained / "checkpoints" / "step-00000002"):
+        found = open_checkpoint(str(place))
+        assert (found.encoder, found.image_size, found.window) == ("vit_nano", 32, None)
+        assert (found.name, found.kind, found.finetuned) == ("mim", "MIM", False)
+        assert not found.build().training
+    assert open_checkpoint(str(pretrained), image_size=64).image_size == 64
+
+
+def weights_file(path, name, size, window=None, **more):
+    encoder = build_encoder(name, size, window, **more)
+    save_file({f"encoder.{n}": t.contiguous() for n, t in encoder.state_dict().items()}, path)
+    return str(path)
+
+
+def test_another_s_file_tells_its_encoder_or_is_told(tmp_path):
+    swin = open_checkpoint(weights_file(tmp_path / "swin.safetensors", "swin_nano", 96, 6))
+    assert (swin.encoder, swin.window, swin.image_size) == ("swin_nano", 6, 224)
+    assert (swin.name, swin.kind) == ("swin", "unknown")
+    tuned = open_checkpoint(weights_file(tmp_path / "v", "vit_nano", 32, finetune=True), None, 32)
+    assert tuned.finetuned and tuned.build().family == "vit"
+
+
+def test_a_file_that_does_not_tell(tmp_path):
+    save_file({"encoder.x": torch.zeros(2)}, tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match=r"x\.safetensors"):
+        open_checkpoint(str(tmp_path / "x.safetensors"))
+
+
+def test_a_swinv2_of_another_size_keeps_the_windows_of_its_pre_training(tmp_path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    weights_file(run / "model.safetensors", "swinv2_nano", 96, 6)
+    record = {"recipe_digest": "r", "uid": "u", "steps": 0}
+    (run / "run.json").write_text(json.dumps(record))
+    model = {"encoder": "swinv2_nano", "image_size": 96, "window": 6}
+    (run / "recipe.yaml").write_text(yaml.safe_dump({"model": model}))
+    weights = str(run / "model.safetensors")
+    assert open_checkpoint(weights).pretrained_windows is None
+    larger = open_checkpoint(weights, image_size=192, window=12)
+    stages = len(larger.pretrained_windows)
+    assert larger.pretrained_windows == tuple(min(6, 96 // (4 * 2**s)) for s in range(stages))
+    larger.build()

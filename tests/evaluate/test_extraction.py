@@ -1,0 +1,152 @@
+"""Features on disk: right, computed once, and whole whatever was killed or damaged."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mimray.data.framing import Framing
+from mimray.data.load import load_block
+from mimray.data.plan import Block
+from mimray.data.sources import open_source
+from mimray.downstream.features import pooled_features
+from mimray.errors import UserError
+from mimray.evaluate import extraction as module
+from mimray.evaluate.checkpoint import open_checkpoint
+from mimray.evaluate.extraction import Extraction
+from mimray.evaluate.probing import Labelled
+from mimray.evaluate.workers import Share, extract_here
+from mimray.mim.normalisation import normalise
+
+pytestmark = pytest.mark.unit
+LAYERS = ("block 2", "last")
+ONE = Share()
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(module, "SHARD_ROWS", 10)
+
+
+@pytest.fixture
+def ask(pretrained, tmp_path):
+    source = open_source("builtin:photos/val")
+    rows = np.arange(0, 75, 3)  # 25, three shards
+    return Extraction(open_checkpoint(str(pretrained)), source, rows, LAYERS, "mean", tmp_path)
+
+
+def never(*_):
+    raise AssertionError("it is computed again")
+
+
+def same(one, other):
+    assert np.array_equal(one.rows, other.rows)
+    return all(np.array_equal(one.layers[name], other.layers[name]) for name in LAYERS)
+
+
+def test_they_are_those_of_the_encoder(ask):
+    found = extract_here(ask, ONE)
+    assert np.array_equal(found.rows, ask.rows)
+    block = Block(ask.rows, np.zeros(25, np.int64), np.zeros((25, 0), np.int64))
+    images = torch.from_numpy(load_block(ask.source, block, ask.framing)["image"])
+    expected = pooled_features(
+        ask.checkpoint.build(), normalise(images.permute(0, 3, 1, 2)), LAYERS
+    )
+    for name in LAYERS:
+        array = found.layers[name]
+        assert isinstance(array, np.memmap) and array.dtype == np.float16
+        assert array.shape == (25, 144)
+        np.testing.assert_allclose(array, expected[name].numpy(), rtol=2e-3, atol=2e-3)
+
+
+def test_labels_are_those_of_their_rows(ask):
+    extract_here(ask, ONE)
+    assert np.array_equal(Labelled.of(ask).labels, ask.source.labels()[ask.rows])
+
+
+def test_pictures_are_cut_as_classification_is_validated(ask):
+    expected = Framing(32, False, interpolation="bicubic", margin=256 / 224)
+    assert ask.framing == expected
+
+
+def test_they_are_computed_once(ask, monkeypatch):
+    first = extract_here(ask, ONE)
+    assert not list(ask.place.glob("shard-*"))
+    monkeypatch.setattr(Extraction, "compute", never)
+    assert same(extract_here(replace(ask), ONE), first)
+
+
+def test_an_extraction_that_was_killed_goes_on(ask):
+    whole = extract_here(replace(ask, folder=ask.folder / "whole"), ONE)
+    ask.compute(0)
+    ask.compute(1)
+    shards = sorted(ask.place.glob("shard-*"))
+    shards[1].write_bytes(shards[1].read_bytes()[:-1])  # truncated
+    before = shards[0].stat().st_mtime_ns
+    assert ask.missing() == [1, 2]
+    ask.compute(1)
+    assert ask.missing() == [2] and shards[0].stat().st_mtime_ns == before
+    assert same(extract_here(ask, ONE), whole)
+
+
+@pytest.mark.parametrize("name", ["last.npy", "block-2.npy", "rows.npy", "features.json"])
+@pytest.mark.parametrize("how", ["gone", "truncated"])
+def test_a_file_of_whole_features_that_is_damaged(ask, name, how):
+    whole = {k: v.copy() for k, v in extract_here(ask, ONE).layers.items()}
+    file = ask.place / name
+    data = file.read_bytes()
+    file.unlink()
+    if how == "truncated":
+        file.write_bytes(data[:-3])
+    assert ask.missing() == [0, 1, 2]
+    again = extract_here(ask, ONE).layers
+    assert all(np.array_equal(again[name], whole[name]) for name in LAYERS)
+
+
+def test_rows_that_are_not_those_of_the_layers(ask):
+    extract_here(ask, ONE)
+    np.save(ask.place / "rows.npy", ask.rows[1:])
+    assert ask.missing() == [0, 1, 2]
+
+
+def test_what_cannot_be_read_is_left_out(pretrained, folder, tmp_path):
+    copy = tmp_path / "data"
+    for file in sorted((folder / "val").glob("*/*.jpg")):
+        (copy / file.parent.name).mkdir(parents=True, exist_ok=True)
+        (copy / file.parent.name / file.name).write_bytes(file.read_bytes())
+    bad = sorted(copy.glob("*/*.jpg"))[11]
+    bad.write_bytes(b"no picture")
+    source, one = open_source(str(copy)), open_checkpoint(str(pretrained))
+    ask = Extraction(one, source, np.arange(20), LAYERS, "mean", tmp_path / "f")
+    found = extract_here(ask, ONE)
+    assert found.rows.tolist() == [row for row in range(20) if row != 11]
+    assert len(found.layers["last"]) == 19
+    nothing = replace(ask, rows=np.array([11]))
+    with pytest.raises(UserError, match="none of its pictures can be read"):
+        extract_here(nothing, ONE)
+
+
+def test_other_features_lie_elsewhere(ask):
+    checkpoint = ask.checkpoint
+    places = {
+        other.place
+        for other in (
+            ask,
+            replace(ask, pooling="cls"),
+            replace(ask, layers=("last",)),
+            replace(ask, rows=np.arange(25)),
+            replace(ask, source=open_source("builtin:photos/train")),
+            replace(ask, checkpoint=replace(checkpoint, digest="other")),
+            replace(ask, checkpoint=replace(checkpoint, image_size=64)),
+        )
+    }
+    assert len(places) == 7
+    elsewhere = replace(ask, checkpoint=replace(checkpoint, weights="/moved", name="moved"))
+    assert elsewhere.place == ask.place
+
+
+def test_values_beyond_float16_and_no_values(ask):
+    assert ask._half("last", torch.tensor([1e6, -1e6, 2.0])).tolist() == [65504.0, -65504.0, 2.0]
+    with pytest.raises(UserError, match="layer 'last' gives features that are not finite"):
+        ask._half("last", torch.tensor([float("nan")]))
