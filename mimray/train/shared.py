@@ -1,8 +1,9 @@
-"""On several hosts: does every one of them see the run's folder and the data?"""
+"""Of several hosts: does each see the run's folder, the data and the files that the run starts from?"""
 
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 
 import numpy as np
 import ray
@@ -25,13 +26,17 @@ def check_hosts(job: Job) -> None:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if len(nodes) < 2:
         return
+    here = (Path(job.folder, file).expanduser() for file in job.task.files)
+    files = [
+        str(file) for file in here if file.exists()
+    ]  # others are in a cache of each host's own
     marker = f".seen-{secrets.token_hex(4)}"
     job.run.write(marker, b"")
     try:
         answers = [
             _look.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(job.run.uri, marker, [job.train_source, job.val_source])
+            ).remote(job.run.uri, marker, [job.train_source, job.val_source], files)
             for node in nodes
         ]
         for node, answer in zip(nodes, answers, strict=True):
@@ -46,7 +51,7 @@ def check_hosts(job: Job) -> None:
 
 
 @ray.remote(num_cpus=0)
-def _look(uri: str, marker: str, sources: list[Source]) -> str | None:
+def _look(uri: str, marker: str, sources: list[Source], files: list[str]) -> str | None:
     """What this host lacks, in a line, or None."""
     try:
         seen = RunFolder(uri).read(marker) is not None
@@ -54,6 +59,9 @@ def _look(uri: str, marker: str, sources: list[Source]) -> str | None:
         seen = False
     if not seen:
         return f"does not see run.storage ({uri}); name a place that all hosts share, like s3://..."
+    for file in files:
+        if not Path(file).exists():
+            return f"does not have {file}; put it on a path that all hosts share"
     for source in sources:
         try:
             source.read(np.zeros(1, dtype=np.int64))
