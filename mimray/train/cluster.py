@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,21 +96,28 @@ def _few_servers() -> Iterator[None]:
     monitor forwards what nobody reads (`log_to_driver`), the monitor asks for hosts that there are not.
     Ray Train's cleaner asks the API server whether its controller lives, and keeps the end of every group
     of trainers waiting for the answer, 13 s; a placement group goes with the actor that made it anyway.
+
+    They get a session of their own: `timeout`, a batch system or a terminal that closes send their signal
+    to the whole process group, and servers that die at once would leave the driver no Ray to stop with.
+    When the driver dies, the kernel ends them, as Ray has asked it to.
     """
     from ray._private import services
     from ray._private.node import Node
+    from ray._private.utils import detect_fate_sharing_support
     from ray.train.v2._internal.execution.callback import ControllerCallback
     from ray.train.v2.api import data_parallel_trainer as train
 
     api, logs, monitor = services.start_api_server, Node.start_log_monitor, Node.start_monitor
-    cleaner = train.PlacementGroupCleanerCallback
+    cleaner, popen = train.PlacementGroupCleanerCallback, services.ConsolePopen
+    if detect_fate_sharing_support():
+        services.ConsolePopen = partial(popen, start_new_session=True)  # type: ignore
     services.start_api_server = lambda *_, **__: (None, None)
     train.PlacementGroupCleanerCallback = ControllerCallback  # type: ignore
     Node.start_log_monitor = Node.start_monitor = lambda _: None  # type: ignore[method-assign]
     try:
         yield
     finally:
-        services.start_api_server = api
+        services.start_api_server, services.ConsolePopen = api, popen  # type: ignore[misc]
         train.PlacementGroupCleanerCallback = cleaner  # type: ignore[misc]
         Node.start_log_monitor, Node.start_monitor = logs, monitor  # type: ignore[method-assign]
 

@@ -108,6 +108,15 @@ class Fence:
             with suppress(OSError):
                 self.filesystem.delete_dir(self.folder)
 
+    def is_gone(self) -> bool:
+        """Whether a holder never let go and is known, by the kernel of this host, to be no more."""
+        holder = newest_token(self.filesystem, self.folder)
+        if holder is None or self._read(holder, "sign").get("released"):
+            return False
+        about = self._read(holder, "token")
+        here = about.get("system") == identity(os.getpid())["system"]
+        return here and about.get("began") != start_time(int(about.get("pid", 0)))
+
     # ----- claiming -------------------------------------------------------------------------------
 
     @property

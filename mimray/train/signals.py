@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """SIGTERM and SIGINT set an event; a second one ends the process as usual."""
+    """SIGTERM, SIGINT and SIGHUP set an event; a second one ends the process as usual."""
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopping
@@ -24,7 +24,10 @@ def stop_signals() -> Iterator[threading.Event]:
             os.kill(os.getpid(), number)
         stopping.set()
 
-    before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    # a terminal that closes asks too, unless nohup has said that it shall not count
+    asking = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    heeded = [s for s in asking if signal.getsignal(s) is not signal.SIG_IGN]
+    before = {s: signal.signal(s, ask) for s in heeded}
     try:
         yield stopping
     finally:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mimray.recipe import FinetuneRecipe, load_finetune_recipe
 from mimray.train.console import Console
+from mimray.verbs.screen import screen
 
 _SCRATCH = "scratch"
 
@@ -61,16 +62,13 @@ def summary(run_dir: str, record: dict[str, Any]) -> dict[str, Any]:
 def _print_table(
     recipe: FinetuneRecipe, result: dict[str, Any], record: dict[str, Any], already: bool
 ) -> None:
-    from rich.console import Console as Rich
     from rich.table import Table
 
     from mimray.verbs.pretrain import shown, where_to_compare
 
-    screen = Rich(highlight=False, soft_wrap=True)
+    out = screen()
     if already:
-        screen.print(
-            f"The run {record['name']} is finished; another one: run.seed=1, run.name=NAME."
-        )
+        out.print(f"The run {record['name']} is finished; another one: run.seed=1, run.name=NAME.")
     table = Table(title=record["name"], title_justify="left", show_header=False, box=None)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -93,7 +91,7 @@ def _print_table(
     ]
     for name, value in rows:
         table.add_row(name, value)
-    screen.print(table)
+    out.print(table)
 
 
 def _percent(value: float | None) -> str:

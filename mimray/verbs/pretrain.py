@@ -7,6 +7,7 @@ from typing import Any
 
 from mimray.recipe import CLASSIFIED, Recipe, load_recipe
 from mimray.train.console import Console
+from mimray.verbs.screen import screen
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,12 +52,11 @@ def _print_table(
     tracking: str | None,
     loss_name: str,
 ) -> None:
-    from rich.console import Console as Rich
     from rich.table import Table
 
-    screen = Rich(highlight=False, soft_wrap=True)
+    out = screen()
     if already:
-        screen.print(
+        out.print(
             f"The run {record['name']} is finished. Another one: run.seed=1, or any other setting, "
             f"or run.name=NAME."
         )
@@ -89,7 +89,7 @@ def _print_table(
             "left out",
             f"{len(record['damaged'])} unreadable pictures that were met, named in run.json",
         )
-    screen.print(table)
+    out.print(table)
 
 
 def name_of_loss(recipe: Recipe) -> str:

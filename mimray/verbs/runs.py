@@ -9,6 +9,7 @@ from typing import Any
 from mimray.data.files import absolute, join
 from mimray.environment import project_folder
 from mimray.errors import UserError
+from mimray.train.fence import Fence
 from mimray.train.run_folder import RunFolder
 from mimray.train.sync import run_folders, sync
 
@@ -25,12 +26,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _list(storage: str, as_json: bool) -> int:
     records = find_runs(storage)
+    for record in records:
+        if record["status"] in ("starting", "running"):
+            run = RunFolder(join(storage, record["name"]))
+            record["status"] = "died" if Fence(run).is_gone() else record["status"]
     if as_json:
         print(json.dumps({"storage": storage, "runs": records}))
         return 0
     for record in records:
         final = record["final"]
         loss = f"val {final['val/loss']:.4f}" if final.get("val/loss") else ""
+        if "val/top1" in final:
+            loss += f"  top-1 {final['val/top1']:.1%}"
         if "val/skill" in final:  # a target that is classified has none
             loss += f"  skill {final['val/skill']:+.3f}"
         steps = f"{record['steps']}/{record['total_steps']}"

@@ -8,6 +8,7 @@ import json
 from mimray.errors import RunFailed
 from mimray.study.grid import Cell, load_sweep
 from mimray.train.console import Console
+from mimray.verbs.screen import screen
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,7 +40,6 @@ def _run_cell(cell: Cell, title: str) -> None:
 
 
 def _print(table: list[dict[str, object]]) -> None:
-    from rich.console import Console as Rich
     from rich.table import Table
 
     shown = Table(box=None, pad_edge=False)
@@ -48,6 +48,6 @@ def _print(table: list[dict[str, object]]) -> None:
     for row in table:
         shown.add_row(*(f"{v:.4f}" if isinstance(v, float) and k.startswith("val/") else "" if v is None
                         else str(v) for k, v in row.items()))  # fmt: skip
-    screen = Rich(highlight=False)
-    screen.print(shown)
-    screen.print("Losses under different masks do not compare; val/skill is the fairer column.")
+    out = screen()
+    out.print(shown)
+    out.print("Losses under different masks do not compare; val/skill is the fairer column.")

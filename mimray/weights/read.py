@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import warnings
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+log = logging.getLogger("mimray")
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # The first of mimray's shards, each with some rows of every tensor. Hugging Face's hold whole tensors,
 # and are counted from 1.
@@ -119,10 +121,12 @@ def _files(path: Path) -> list[Path]:
 
 def _newest_checkpoint(run: Path) -> Path:
     steps = sorted((run / "checkpoints").glob("step-*"), reverse=True)
-    complete = next((step for step in steps if _damage(step) is None), None)
-    if complete is None:
-        raise ValueError(f"{run}: no complete checkpoint among {len(steps)}; go on with the run")
-    return complete
+    for step in steps:
+        problem = _damage(step)
+        if problem is None:
+            return step
+        log.warning("%s is not complete (%s); taking the one before", step, problem)
+    raise ValueError(f"{run}: no complete checkpoint among {len(steps)}; go on with the run")
 
 
 def _damage(checkpoint: Path) -> str | None:

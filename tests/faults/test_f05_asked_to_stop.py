@@ -1,5 +1,6 @@
-"""F5: SIGTERM with a grace period: a checkpoint of this very step, exit 75, nothing lost."""
+"""F5: a signal with a grace period: a checkpoint of this very step, exit 75, nothing lost."""
 
+import os
 import signal
 import time
 
@@ -11,11 +12,27 @@ pytestmark = pytest.mark.faults
 GRACE = 30.0
 
 
-def test_sigterm_leaves_a_checkpoint_and_exit_75(tmp_path, reference):
+def process(run: Run) -> None:
+    """As `kill PID`."""
+    run.process.send_signal(signal.SIGTERM)
+
+
+def group(run: Run) -> None:
+    """As `timeout` and batch systems."""
+    os.killpg(run.process.pid, signal.SIGTERM)
+
+
+def terminal(run: Run) -> None:
+    """As a terminal that closes."""
+    os.killpg(run.process.pid, signal.SIGHUP)
+
+
+@pytest.mark.parametrize("asks", [process, group, pytest.param(terminal, marks=pytest.mark.long)])
+def test_a_request_to_stop_leaves_a_checkpoint_and_exit_75(tmp_path, reference, asks):
     run = Run(tmp_path, ["speed.workers=2"]).start()
     run.wait_for_step(5)
     asked = time.monotonic()
-    run.process.send_signal(signal.SIGTERM)
+    asks(run)
     stopped = run.finish(timeout=60)
     assert stopped.status == 75, stopped.err
     assert time.monotonic() - asked < GRACE

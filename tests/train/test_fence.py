@@ -294,3 +294,28 @@ def test_who_was_taken_over_from_cannot_renew(folder):
     with pytest.raises(TakenOver):
         run.write("recipe.yaml", b"")
     holder.release()
+
+
+def test_a_holder_that_died_is_known_to_be_gone_and_others_are_not(folder):
+    run = RunFolder(str(folder))
+    assert not Fence(run).is_gone()  # there was none
+    code = (
+        "from mimray.train.fence import Fence; from mimray.train.run_folder import RunFolder\n"
+        f"Fence(RunFolder({str(folder)!r})).claim(); print('held', flush=True)\n"
+        "import time; time.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout.readline() == "held\n"
+        assert not Fence(run).is_gone()
+    finally:
+        child.kill()
+        child.wait()
+    assert Fence(run).is_gone()
+    foreign(folder, 2)
+    assert not Fence(run).is_gone()  # nobody here can tell
+    holder = Fence(RunFolder(str(folder)))
+    holder.token = "00000003"
+    (folder / "fence/00000003.token").write_text('{"pid": 1}')
+    holder.release()
+    assert not Fence(run).is_gone()

@@ -18,7 +18,7 @@ def doctor(tmp_path, capsys, monkeypatch):
     def never(*_):
         raise AssertionError("nothing may be started")
 
-    monkeypatch.setattr(profile, "pretrain", never)
+    monkeypatch.setattr(profile, "launch", never)
 
     def run(*overrides):
         words = ["doctor", "demo", "--profile", f"run.storage={tmp_path}/runs", *overrides]

@@ -11,7 +11,7 @@ import numpy as np
 from mimray.data.framing import Framing
 from mimray.recipe import FinetuneRecipe
 from mimray.train.task import Rows
-from mimray.train.tasks.starting_weights import identities, load_weights
+from mimray.train.tasks.starting_weights import found_at, identities, load_weights
 
 if TYPE_CHECKING:
     import torch
@@ -49,12 +49,18 @@ class Classification:
 
     @property
     def about(self) -> dict[str, Any]:
-        """How many classes there are, and where the weights come from."""
-        return {"classes": self.classes, "weights": self.recipe.model.weights}
+        """How many classes there are, and where the weights come from: as asked, and as found."""
+        weights = self.recipe.model.weights
+        return {"classes": self.classes, "weights": weights, "weights_at": self.weights_at}
+
+    @cached_property
+    def weights_at(self) -> str | None:
+        """The file or checkpoint that the weights are read from."""
+        return found_at(self.recipe.model.weights)
 
     def lines(self) -> list[str]:
         """The same."""
-        return [f"{self.classes} classes, from {self.recipe.model.weights or 'scratch'}"]
+        return [f"{self.classes} classes, from {self.weights_at or 'scratch'}"]
 
     def framing(self, training: bool) -> Framing:
         """Random crops, flips and RandAugment; for validation the centre of a picture a seventh larger."""

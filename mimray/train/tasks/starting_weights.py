@@ -36,6 +36,16 @@ def identities(weights: str | None) -> dict[str, str]:
         raise UserError(f"model.weights: {error}") from None
 
 
+def found_at(weights: str | None) -> str | None:
+    """Where they lie: of a run, which of its checkpoints. None for scratch."""
+    if weights is None:
+        return None
+    from mimray.weights.read import files_of
+
+    (first, *_) = files_of(locate(weights))
+    return str(first if first == Path(weights) else first.parent)
+
+
 def load_weights(model: nn.Module, weights: str) -> LoadReport:
     """Fill the encoder of a model. Raises UserError for weights that are not those of its encoder."""
     from mimray.weights import load

@@ -12,6 +12,7 @@ from mimray.evaluate.workers import here, on_ray
 from mimray.train.console import Console
 from mimray.train.run_folder import to_json
 from mimray.verbs.evaluate import check_writable, percent, storage_of
+from mimray.verbs.screen import screen
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,12 +52,11 @@ def _absolute(uri: str) -> str:
 
 
 def _print(record: Record, already: bool) -> None:
-    from rich.console import Console as Rich
     from rich.table import Table
 
-    screen = Rich(highlight=False, soft_wrap=True)
+    out = screen()
     if already:
-        screen.print(f"{record['name']} is finished; another --seed makes another one.")
+        out.print(f"{record['name']} is finished; another --seed makes another one.")
     several = "map11" in record["layers"][0]
     of_one = {"top1": "top-1", "mean_per_class": "mean per class"}
     metrics = {"map11": "11-point mAP"} if several else of_one
@@ -67,11 +67,11 @@ def _print(record: Record, already: bool) -> None:
     for row in record["layers"]:
         last = f"{row['rate']:.3g}" if "rate" in row else str(row["k"])
         table.add_row(row["layer"], *(percent(row[name]) for name in metrics), last)
-    screen.print(table)
+    out.print(table)
     why = "best on held-out training pictures" if record["kind"] == "linear" else "the last of them"
     photos = record["photos"]
-    screen.print(
+    out.print(
         f"{record['chosen']['layer']} ({why}) stands for all; {photos['val']} test pictures of "
         f"{record['classes']} classes, {photos['train']} to learn from"
     )
-    screen.print(f"{record['uri']}/accuracy.png, result.json")
+    out.print(f"{record['uri']}/accuracy.png, result.json")

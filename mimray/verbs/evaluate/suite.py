@@ -21,6 +21,7 @@ from mimray.evaluate.table import (
 from mimray.evaluate.workers import session
 from mimray.train.console import Console
 from mimray.verbs.evaluate import check_writable, percent, storage_of
+from mimray.verbs.screen import screen
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -85,12 +86,11 @@ def _run(suite: Suite, cpus: int | None) -> Failures:
 
 def _print(suite: Suite, rows: Rows) -> None:
     """Checkpoints beside each other, a line a checkpoint, a column a set."""
-    from rich.console import Console as Rich
     from rich.table import Table
 
     columns = [one.name for one in suite.sets if not one.missing]
     # no score is cut short, however many sets there are: the terminal wraps the lines
-    screen = Rich(highlight=False, soft_wrap=True, width=80 + 24 * len(columns))
+    out = screen(80 + 24 * len(columns))
     shown = Table(box=None, pad_edge=False)
     shown.add_column("checkpoint")
     shown.add_column("pre-training")
@@ -104,9 +104,9 @@ def _print(suite: Suite, rows: Rows) -> None:
         own = [cells.get((label, name)) for name in columns]
         kind = next(row["kind"] for row in rows if row["checkpoint"] == label)
         shown.add_row(label, kind, *map(_cell, own))
-    screen.print(shown)
+    out.print(shown)
     if any(row["protocol"] == "linear probe" for row in rows):
-        screen.print("* a linear probe of frozen features: pictures of several labels")
+        out.print("* a linear probe of frozen features: pictures of several labels")
     for reason in dict.fromkeys(
         f"{row['checkpoint']} {row['set']} failed: {row['reason']}"
         if row["status"] == FAILED
@@ -114,8 +114,8 @@ def _print(suite: Suite, rows: Rows) -> None:
         for row in rows
         if row["status"] in (FAILED, MISSING)
     ):
-        screen.print(reason)
-    screen.print(f"{suite.place}/table.csv, table.parquet, table.json, bars.png")
+        out.print(reason)
+    out.print(f"{suite.place}/table.csv, table.parquet, table.json, bars.png")
 
 
 def _cell(row: dict[str, object] | None) -> str:
