@@ -102,13 +102,21 @@ def main() -> None:
     spread = {arm: statistics.stdev(v) if len(v) > 1 else 0.0 for arm, v in found.items()}
     figures = {
         "points_over_scratch": Figure(
-            100 * (mean["mim"] - mean["scratch"]) / 5.0, 1.0, 100 * mean["mim"], 100 * mean["scratch"],
-            "% top-1"),
+            ratio=100 * (mean["mim"] - mean["scratch"]) / 5.0,
+            target=1.0,
+            ours=100 * mean["mim"],
+            theirs=100 * mean["scratch"],
+            unit="% top-1",
+        ),
         "over_scratch_of_as_many_pictures": Figure(
-            mean["mim"] / mean["scratch_long"], 1.0, 100 * mean["mim"], 100 * mean["scratch_long"],
-            "% top-1"),
-    }  # fmt: skip
-    report("recognition", figures, {"top1": found, "spread": spread}, as_json=options.json)
+            ratio=mean["mim"] / mean["scratch_long"],
+            target=1.0,
+            ours=100 * mean["mim"],
+            theirs=100 * mean["scratch_long"],
+            unit="% top-1",
+        ),
+    }
+    report("recognition", figures, options.json, top1=found, spread=spread)
 
 
 if __name__ == "__main__":

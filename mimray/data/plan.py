@@ -47,7 +47,9 @@ class Plan:
     """Positions `start` to `stop` of a run over `order`, for `workers` ranks.
 
     `batch`: pictures a position; `micro`: pictures a forward pass; `block_rows`: about how many
-    pictures one data task decodes; `segment_blocks`: blocks that Ray keeps books of at a time.
+    pictures one data task decodes; `segment_blocks`: blocks that Ray keeps books of at a time;
+    `together`: so many pictures of a batch, in their order, stay on one rank and in one pass, of which
+    `micro` must be a multiple.
     """
 
     order: Rows
@@ -58,6 +60,7 @@ class Plan:
     stop: int
     block_rows: int
     segment_blocks: int = 2048
+    together: int = 1
 
     @property
     def steps_per_epoch(self) -> int:
@@ -67,7 +70,8 @@ class Plan:
     @property
     def rounds(self) -> int:
         """Micro-batches that each rank gets a position."""
-        return math.ceil(math.ceil(self.batch / self.workers) / self.micro)
+        units = math.ceil(self.batch / self.together)
+        return math.ceil(math.ceil(units / self.workers) * self.together / self.micro)
 
     @property
     def block_rounds(self) -> int:
@@ -97,11 +101,14 @@ class Plan:
 
     def _deal(self, rows: np.ndarray) -> np.ndarray:
         """Each rank's share of a batch, as places in it: int64 (workers, rounds, micro), -1 padded."""
-        by_row = np.argsort(rows, kind="stable")
+        units = np.argsort(rows[:: self.together], kind="stable")
         shares = np.full((self.workers, self.rounds * self.micro), PADDING, dtype=np.int64)
         for rank in range(self.workers):
-            begin, end = (len(rows) * r // self.workers for r in (rank, rank + 1))
-            shares[rank, : end - begin] = np.sort(by_row[begin:end])
+            begin, end = (len(units) * r // self.workers for r in (rank, rank + 1))
+            firsts = np.sort(units[begin:end]) * self.together
+            places = (firsts[:, None] + np.arange(self.together)).ravel()
+            places = places[places < len(rows)]  # the last unit may be short
+            shares[rank, : len(places)] = places
         return shares.reshape(self.workers, self.rounds, self.micro)
 
     def micro_batches(self, position: int, rank: int) -> np.ndarray:

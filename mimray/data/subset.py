@@ -52,7 +52,8 @@ def choose(
     taken = []
     for rows in members:
         by_hash = np.argsort(key(Purpose.SUBSET, seed, rows), kind="stable")
-        taken.append(rows[by_hash[: round(fraction * len(rows))]])
+        least = 1 if stratified and len(rows) else 0  # a class without pictures cannot be learned
+        taken.append(rows[by_hash[: max(least, round(fraction * len(rows)))]])
     return RowSet.of(np.concatenate(taken), len(source))
 
 

@@ -27,7 +27,7 @@ EPSILON = 1e-6  # of the batch norm, added to the variance
 LEAST_STEPS = 400  # where an epoch is but a few batches
 _BLOCK = 4096  # rows read at once outside of training
 
-_HELD_OUT, _FEW, _EPOCH = range(3)  # what rows are ordered for
+_HELD_OUT, _EPOCH = range(2)  # what rows are ordered for
 
 
 @dataclass(frozen=True)
@@ -84,22 +84,6 @@ def fit_probes(
         layers = _Layers({name: features[name] for name in names}, device)
         probes |= _Fit(layers, labels, classes, epochs, batch, seed).probes()
     return {name: probes[name] for name in features}
-
-
-def few(labels: Tensor, share: float, seed: int = 0) -> Tensor:
-    """Rows of this share of every class, one at least: int64, ascending; labels int64 (n,).
-
-    A smaller share's rows are among a larger one's. Raises ValueError for a share beyond 0 and 1.
-    """
-    if not 0.0 < share <= 1.0:
-        raise ValueError(f"the share of labels {share} must be above 0 and at most 1")
-    order = _order(len(labels), seed, _FEW)
-    by_class = labels.numpy()[order]
-    chosen = []
-    for label in np.unique(by_class):
-        rows = order[by_class == label]
-        chosen.append(rows[: max(1, round(share * len(rows)))])
-    return torch.from_numpy(np.sort(np.concatenate(chosen)))
 
 
 def _order(rows: int, *parts: int) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Mixup and CutMix whose draws are a hash of the pair, and label smoothing.
 
 timm mixes a batch with itself reversed, so a picture's partner would change with the micro-batch. Here
-the partners are the neighbours 2k and 2k + 1, so micro-batches of even size that start at an even place
-of the global batch give the same pictures however it is cut.
+the partners are the neighbours 2k and 2k + 1 of the global batch, which the plan keeps together
+(`mimray.data.plan`), so the pictures are the same however the batch is cut and dealt.
 """
 
 from __future__ import annotations

@@ -96,6 +96,7 @@ class Job:
             start,
             total,
             speed.block_rows,
+            together=self.task.together,
         )
 
     @property

@@ -131,3 +131,17 @@ def test_validation_goes_once_over_its_rows(count, micro, workers, block_rows):
     assert sorted(seen[seen != PADDING].tolist()) == rows.tolist()
     sizes = [(share != PADDING).sum() for share in shares]
     assert max(sizes) - min(sizes) <= micro
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 21), st.integers(0, 9))
+def test_what_belongs_together_is_never_parted(workers, half, batch, position):
+    order = Order(np.array([97]), RowSet.everything(97), 3, 8)
+    plan = Plan(order, batch, 2 * half, workers, 0, 10, 8, together=2)
+    rows = plan.rows(position).tolist()
+    wanted = {tuple(rows[k : k + 2]) for k in range(0, len(rows), 2)}
+    found = []
+    for rank in range(workers):
+        for micro in plan.micro_batches(position, rank).tolist():
+            pairs = [tuple(r for r in micro[k : k + 2] if r >= 0) for k in range(0, len(micro), 2)]
+            found += [pair for pair in pairs if pair]
+    assert len(found) == len(wanted) and set(found) == wanted

@@ -51,7 +51,9 @@ def test_fractions_nest_and_have_their_size(rows, fractions, stratified):
     for small, large in itertools.pairwise(sets):
         assert set(small.tolist()) <= set(large.tolist())
     for fraction, chosen in zip(sorted(fractions), sets, strict=True):
-        assert abs(len(chosen) - fraction * rows) <= (4 if stratified else 0.5)
+        assert abs(len(chosen) - fraction * rows) <= (7 if stratified else 0.5)  # a picture a class
+        if stratified:  # and every class has one
+            assert set(chosen % 7) == set(range(min(rows, 7)))
 
 
 def test_a_stratified_share_has_the_share_of_every_class(photos):

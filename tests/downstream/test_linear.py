@@ -3,11 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mimray.downstream import linear
-from mimray.downstream.linear import Probe, few, fit_probes
+from mimray.downstream.linear import Probe, fit_probes
 from mimray.downstream.metrics import mean_average_precision, top1
 
 pytestmark = pytest.mark.unit
@@ -145,24 +143,6 @@ def test_a_channel_that_is_always_the_same_does_no_harm():
     assert top1(probe.predict(features), labels) > 0.9
 
 
-@given(
-    st.lists(st.integers(0, 4), min_size=1, max_size=300), st.floats(0.005, 1.0), st.integers(0, 9)
-)
-def test_few_takes_the_share_of_every_class_and_one_at_least(labels, share, seed):
-    labels = torch.tensor(labels)
-    rows = few(labels, share, seed)
-    assert torch.equal(rows, rows.unique())
-    for label, count in zip(*labels.unique(return_counts=True), strict=True):
-        assert (labels[rows] == label).sum() == max(1, round(share * count.item()))
-    assert set(few(labels, share / 2, seed).tolist()) <= set(rows.tolist())
-
-
-def test_few_takes_others_with_another_seed():
-    labels = torch.zeros(1000).long()
-    a, b = (set(few(labels, 0.1, seed).tolist()) for seed in (0, 1))
-    assert len(a) == len(b) == 100 and len(a & b) < 30
-
-
 def test_wrong_input_is_refused_in_one_line():
     features, labels = clusters(20, 3, 8)
     with pytest.raises(ValueError, match="labels run from 0 to 2, beyond 0 to 1"):
@@ -174,8 +154,6 @@ def test_wrong_input_is_refused_in_one_line():
     features[3, 2] = float("inf")
     with pytest.raises(ValueError, match="features of layer 'a' are not finite"):
         fit_probes({"a": features}, labels, 3)
-    with pytest.raises(ValueError, match=r"share of labels 0 must be above 0"):
-        few(labels, 0)
 
 
 def test_a_probe_is_plain_tensors():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mimray.cli import main
+from mimray.data.sources import open_source
 from mimray.recipe import load_finetune_recipe, load_recipe
 from mimray.train.console import Console
 from mimray.train.launch import launch
@@ -100,7 +101,9 @@ def test_it_starts_from_a_pre_training_of_mimray(tmp_path):
 
 def test_few_labels(tmp_path):
     record, _ = finetune(tmp_path, "data.labels=10%", "schedule.length=3it")
-    assert 80 <= record["photos"]["train"] <= 96
+    labels = open_source("builtin:photos/train").labels()
+    counts = [max(1, round(0.1 * int((labels == c).sum()))) for c in range(10)]
+    assert record["photos"]["train"] == sum(counts)
 
 
 def write_folder(folder, classes, each=3):
@@ -183,3 +186,15 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path, monkeypatch, caplog)
     record, _ = finetune(tmp_path)
     assert [start["step"] for start in record["starts"]] == [0, 0]
     assert "is not complete (model.safetensors is damaged)" in caplog.text
+
+
+def test_a_head_of_as_many_classes_is_not_taken_over(mixed):
+    words = [*ask(mixed[0])[1:], f"model.weights={mixed[0]}/run"]
+    task = Classification(load_finetune_recipe("finetune_demo", words), 10, None, None)
+    torch.manual_seed(0)
+    fresh = task.build(fresh=False).state_dict()
+    torch.manual_seed(0)
+    filled, saved = task.build(fresh=True).state_dict(), weights_of(mixed[0])
+    assert torch.equal(filled["classifier.weight"], fresh["classifier.weight"])
+    assert torch.equal(filled["encoder.patch_embed.proj.weight"],
+                       saved["encoder.patch_embed.proj.weight"])  # fmt: skip

@@ -49,7 +49,15 @@ def open_labels(
         fraction = share(recipe.data.labels)
         assert fraction is not None, "the recipe checks it"
         rows = rows.within(choose(train, fraction, stratified=True))
-    return Classification(recipe, classes, _labels(train), _labels(val)), rows
+    labels = _labels(train)
+    empty = np.flatnonzero(np.bincount(labels[rows.rows()], minlength=classes) == 0)
+    if empty.size:
+        names = train.classes or [str(c) for c in range(classes)]
+        raise UserError(
+            f"{train.uri}: no picture of class {names[empty[0]]!r} is left to train on ({empty.size} of "
+            f"{classes} classes); take more with data.labels or data.subset, or name data.val"
+        )
+    return Classification(recipe, classes, labels, _labels(val)), rows
 
 
 def _labels(source: Source) -> np.ndarray:

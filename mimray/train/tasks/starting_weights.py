@@ -10,8 +10,7 @@ from mimray.errors import UserError
 from mimray.train.files import digest
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from mimray.downstream.classifier import Classifier
     from mimray.weights import LoadReport
 
 TIMM = "supervised:timm/"
@@ -46,14 +45,22 @@ def found_at(weights: str | None) -> str | None:
     return str(first if first == Path(weights) else first.parent)
 
 
-def load_weights(model: nn.Module, weights: str) -> LoadReport:
-    """Fill the encoder of a model. Raises UserError for weights that are not those of its encoder."""
+def load_weights(model: Classifier, weights: str) -> LoadReport:
+    """Fill the encoder of a model, and the norm behind it where the weights have one; the classifier
+    stays as it is, whatever classes the weights are of: that they are as many means nothing.
+
+    Raises UserError for weights that are not those of its encoder.
+    """
     from mimray.weights import load
 
+    fresh = {name: p.detach().clone() for name, p in model.classifier.named_parameters()}
     try:
-        return load(model, locate(weights))
+        report = load(model, locate(weights))
     except ValueError as error:
         raise UserError(f"model.weights: {error}") from None
+    for name, parameter in model.classifier.named_parameters():
+        parameter.data.copy_(fresh[name])
+    return report
 
 
 def locate(weights: str) -> Path:
