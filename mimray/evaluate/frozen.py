@@ -163,12 +163,7 @@ def _rows(source: Source, labels: str | None) -> np.ndarray:
     fraction = share(labels)
     if fraction is None or not 0.0 < fraction <= 1.0:
         raise UserError(f"--labels {labels}: is not a share; write it like 10% or 0.1, above 0")
-    rows = choose(source, fraction, stratified=True).rows()
-    if len(rows) < 2:
-        raise UserError(
-            f"--labels {labels}: leaves {len(rows)} of {len(source)} pictures; take more"
-        )
-    return rows
+    return choose(source, fraction, stratified=True).rows()
 
 
 def _layers(question: Question) -> tuple[str, ...]:

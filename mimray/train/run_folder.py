@@ -16,7 +16,7 @@ from pyarrow import fs
 
 from mimray.data.files import absolute, join, read_bytes, resolve, write_atomic
 from mimray.environment import project_folder, start_folder
-from mimray.errors import UserError
+from mimray.errors import TakenOver, UserError
 from mimray.recipe import TrainingRecipe
 from mimray.train.fence import check_token
 
@@ -63,8 +63,12 @@ class RunFolder:
 
     def check_token(self) -> None:
         """Raises TakenOver if another process writes this run now."""
-        if self.token is not None:
-            check_token(self.filesystem, self.file("fence"), self.token)
+        while (token := self.token) is not None:
+            try:
+                return check_token(self.filesystem, self.file("fence"), token)
+            except TakenOver:
+                if self.token == token:  # else the driver has renewed it while we looked
+                    raise
 
     def check_free(self) -> None:
         """Raises UserError if the folder is somebody else's, or nothing can be written to it.
