@@ -65,7 +65,8 @@ class RunFolder:
         """Raises TakenOver if another process writes this run now."""
         while (token := self.token) is not None:
             try:
-                return check_token(self.filesystem, self.file("fence"), token)
+                check_token(self.filesystem, self.file("fence"), token)
+                return
             except TakenOver:
                 if self.token == token:  # else the driver has renewed it while we looked
                     raise
