@@ -10,7 +10,7 @@ import pytest
 from tests.evaluate.conftest import QUICK
 from tests.train.runs import environment
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.slow  # two groups of tasks: `make test` has eight minutes
 
 
 def evaluate(*words):
