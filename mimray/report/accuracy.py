@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
+
+from mimray.report.figure import finished
 
 _LINES = {
     "top1": ("#0b6e99", "top-1"),
@@ -32,8 +33,4 @@ def layer_accuracy(rows: list[dict[str, Any]], title: str) -> bytes:
     axes.set(xlabel="block", ylabel="accuracy, %", title=title)
     axes.margins(y=0.12)
     axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    out = io.BytesIO()
-    figure.savefig(out, format="png")
-    return out.getvalue()
+    return finished(axes)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
+
+from mimray.report.figure import finished
 
 _TRAIN, _VAL, _MEAN, _NEAREST = "#9aa5b1", "#0b6e99", "#b07d2b", "#a23b3b"
 
@@ -39,11 +40,7 @@ def loss_curve(rows: list[dict[str, Any]], title: str) -> bytes:
     axes.set(xlabel="pictures seen", ylabel="loss on hidden pixels", title=title)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    out = io.BytesIO()
-    figure.savefig(out, format="png")
-    return out.getvalue()
+    return finished(axes)
 
 
 def smooth(points: list[tuple[int, float]], width: int = 200) -> list[tuple[int, float]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
+
+from mimray.report.figure import finished
 
 _COLOURS = ("#0b6e99", "#b07d2b", "#5b8c5a", "#a23b3b", "#6b5b95", "#9aa5b1")
 
@@ -39,8 +40,4 @@ def suite_bars(rows: list[dict[str, Any]], title: str) -> bytes:
     axes.set(ylabel="accuracy, %", title=title)
     axes.grid(axis="y", alpha=0.25)
     axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    out = io.BytesIO()
-    figure.savefig(out, format="png")
-    return out.getvalue()
+    return finished(axes)

@@ -62,15 +62,21 @@ def test_a_living_holder_on_this_host_is_left_alone_at_once(folder):
     assert time.monotonic() - began < 1
 
 
-def test_a_stopped_process_still_holds(folder):
+def another_holder(folder) -> subprocess.Popen:
+    """A process that holds the run until it is killed."""
     code = (
         "from mimray.train.fence import Fence; from mimray.train.run_folder import RunFolder\n"
         f"Fence(RunFolder({str(folder)!r})).claim(); print('held', flush=True)\n"
         "import time; time.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "held\n"
+    return child
+
+
+def test_a_stopped_process_still_holds(folder):
+    child = another_holder(folder)
     try:
-        assert child.stdout.readline() == "held\n"
         os.kill(child.pid, 19)
         with pytest.raises(UserError, match=f"process {child.pid} "):
             Fence(RunFolder(str(folder))).claim()
@@ -299,14 +305,8 @@ def test_who_was_taken_over_from_cannot_renew(folder):
 def test_a_holder_that_died_is_known_to_be_gone_and_others_are_not(folder):
     run = RunFolder(str(folder))
     assert not Fence(run).is_gone()  # there was none
-    code = (
-        "from mimray.train.fence import Fence; from mimray.train.run_folder import RunFolder\n"
-        f"Fence(RunFolder({str(folder)!r})).claim(); print('held', flush=True)\n"
-        "import time; time.sleep(60)"
-    )
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    child = another_holder(folder)
     try:
-        assert child.stdout.readline() == "held\n"
         assert not Fence(run).is_gone()
     finally:
         child.kill()

@@ -1,6 +1,5 @@
 """A fine-tuning is shown below its pre-training in MLflow, and its scores on the pre-training's page."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,23 +9,9 @@ from mimray.tracking import Copy
 from mimray.train.parent import parent_of, run_behind, settings_of, tell_parent
 from mimray.train.spool import head_of
 from mimray.train.sync import sync
-from tests.train.tracked import Store, make_run, row
+from tests.train.tracked import make_run, row
 
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory) -> Path:
-    from mlflow import MlflowClient
-
-    file = tmp_path_factory.mktemp("mlflow") / "m.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
-@pytest.fixture
-def store(tmp_path, empty) -> Store:
-    return Store(Path(shutil.copy(empty, tmp_path / "m.db")))
 
 
 def uri_of(store):

@@ -1,10 +1,8 @@
 """MLflow's copy of a run: complete, once and in order, whatever happens, and nobody waits for it."""
 
-import shutil
 import threading
 import time
 import tracemalloc
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -27,21 +25,6 @@ NOWHERE = "http://127.0.0.1:9"
 def impatient(monkeypatch):
     monkeypatch.setattr(tracking, "_RETRY_SECONDS", 0.05)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory) -> Path:
-    """A store without runs: MLflow takes its time to make one."""
-    from mlflow import MlflowClient
-
-    file = tmp_path_factory.mktemp("mlflow") / "m.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
-@pytest.fixture
-def store(tmp_path, empty) -> Store:
-    return Store(Path(shutil.copy(empty, tmp_path / "m.db")))
 
 
 def uri_of(store: Store) -> str:
