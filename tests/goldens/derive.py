@@ -122,7 +122,7 @@ def finetuning(folder):
         names = official_names(model)
         arrays |= {f"{name}/param/{names[n]}": model.state_dict()[n] for n in report.missing}
         images = torch.randn(config["batch"], 3, config["img"], config["img"])
-        arrays |= {f"{name}/x": images, f"{name}/logits": model(images)}
+        arrays |= {f"{name}/x": images, f"{name}/logits": model.logits(images)}
         arrays |= {f"{name}/pooled": model.pool(images)}
         tables = [n for n in names if n.endswith("relative_position_bias_table")]
         arrays |= {f"{name}/table/{names[n]}": model.state_dict()[n] for n in tables}
