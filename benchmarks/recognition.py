@@ -1,47 +1,53 @@
 """What pre-training without labels is worth for classification: the same model with it and without.
 
-On 8,000 small photos of 10 classes (Imagenette, 128 px) of which a share have labels. Three arms under one
-fine-tuning recipe and several seeds: from SimMIM on all photos without labels; from scratch; and from
-scratch with as many pictures seen in training as pre-training and fine-tuning see together. Everything in
-one process; a run that is finished is not repeated, so a killed benchmark goes on.
+On 8,000 small photos of 10 classes (Imagenette, 128 px) of which a share have labels. Under one fine-tuning
+recipe and several seeds: from SimMIM on all photos without labels; from scratch; from scratch without layer
+decay, which spares learned layers and holds fresh ones back; and that again with as many pictures seen in
+training as pre-training and fine-tuning see together. A run on each core, with one thread; one that is
+finished is not repeated, so a killed benchmark goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from benchmarks._report import Figure, report
 from mimray import environment
 
-SIZE, BATCH = 64, 128
+SIZE, BATCH = 64, 64
 HERE = [
     "run.tracking=off",
     "speed.loader=torch",
     "speed.loader_processes=0",
-    "optim.precision=float32",
+    "optim.precision=bf16",
 ]
-MODEL = ["model.encoder=vit_nano", "model.window=null", f"model.image_size={SIZE}"]
+MODEL = ["model.encoder=swin_micro", "model.window=4", f"model.image_size={SIZE}"]
+PLAIN = ["optim.layer_decay=1.0"]
 
 
 def pretraining(data: str, length: int) -> list[str]:
-    """SimMIM with 64 tokens, cells of 16 px, and per-patch normalised targets."""
+    """SimMIM with cells of 8 px, of which 70 % are hidden: a distance of 4.3 px to the nearest visible pixel,
+    as the paper's best masks have at three times this size (AvgDist of 10 to 20 px at 192)."""
     return [
         *(*MODEL, *HERE, f"data.train={data}", f"data.val={data}", f"optim.batch={BATCH}"),
-        *("mask.unit=16", "mask.ratio=0.6", "target.kind=patches", "target.patch=8"),
-        *("optim.lr=0.002", "optim.weight_decay=0.05", f"schedule.length={length}img"),
+        *("mask.unit=8", "mask.ratio=0.7", "target.kind=patches", "target.patch=8"),
+        *("optim.lr=0.001", "optim.weight_decay=0.05", f"schedule.length={length}img"),
         *("schedule.warmup=5%", "run.validate_every=10%", "run.checkpoint_every=10%"),
     ]
 
 
-def finetuning(data: str, length: int, labels: str, seed: int, batch: int) -> list[str]:
+def finetuning(data: str, length: int, labels: str, seed: int) -> list[str]:
     """One recipe for all arms; what they start from and how long they last apart."""
     return [
         *(*MODEL, *HERE, f"data.train={data}", f"data.val={data}", f"data.labels={labels}"),
-        *("model.drop_path=0.1", "data.crop_scale=[0.35, 1.0]", f"optim.batch={batch}"),
+        *("model.drop_path=0.1", "data.crop_scale=[0.35, 1.0]", f"optim.batch={BATCH}"),
         *("augment.mixup=0.2", "augment.cutmix=0.5", "augment.erasing=0.0", "optim.lr=0.001"),
         *("optim.layer_decay=0.75", f"schedule.length={length}img", "schedule.warmup=10%"),
         *("run.validate_every=10%", "run.checkpoint_every=50%", f"run.seed={seed}"),
@@ -51,37 +57,47 @@ def finetuning(data: str, length: int, labels: str, seed: int, batch: int) -> li
 def trained(kind: str, name: str, words: list[str], folder: Path) -> dict[str, Any]:
     """A run's record, from its folder where it is finished."""
     from mimray.recipe import load_finetune_recipe, load_recipe
-    from mimray.train.console import Console
     from mimray.train.launch import launch
 
     words = [*words, f"run.storage={folder}", f"run.name={name}"]
     load = load_recipe if kind == "pretrain" else load_finetune_recipe
     recipe = load("demo" if kind == "pretrain" else "finetune_demo", words)
-    console = Console()
-    console.say(name)
-    record, _ = launch(recipe, console, lambda rows, title: b"", here=True)
-    console.clear()
+    record, _ = launch(recipe, Silent(), lambda rows, title: b"", here=True)
+    print(name, record["final"], file=sys.stderr, flush=True)
     return record
+
+
+class Silent:
+    """Satisfies `Progress`: many runs at once would write over each other."""
+
+    def say(self, text: str) -> None: ...
+
+    def row(self, row: dict[str, Any], total: int) -> None: ...
 
 
 def arms(options: argparse.Namespace) -> dict[str, list[float]]:
     """Top-1 after the last epoch, for every arm and seed."""
     data, folder, pictures = options.data, Path(options.folder), options.pretrain
     mim = f"mim-{pictures}"
-    trained("pretrain", mim, pretraining(data, pictures), folder)
-    found: dict[str, list[float]] = {"mim": [], "scratch": [], "scratch_long": []}
-    for seed in range(options.seeds):
-        for arm, length, start in (
-            ("mim", options.finetune, [f"model.weights={folder / mim}"]),
-            ("scratch", options.finetune, []),
-            ("scratch_long", options.finetune + pictures, []),
-        ):
-            words = finetuning(data, length, options.labels, seed, options.batch) + start
-            name = f"{arm}-{options.labels.rstrip('%')}-{pictures}-{length}-{seed}"
-            record = trained("finetune", name, words, folder)
-            found[arm].append(record["final"]["val/top1"])
-            print(arm, seed, f"{found[arm][-1]:.2%}", file=sys.stderr, flush=True)
-    return found
+    found: dict[str, list[Future[dict[str, Any]]]] = {}
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn")) as pool:
+
+        def start(arm: str, length: int, more: list[str]) -> None:
+            for seed in range(options.seeds):
+                name = f"{arm}-{options.labels.rstrip('%')}-{pictures}-{length}-{seed}"
+                words = finetuning(data, length, options.labels, seed) + more
+                run = pool.submit(trained, "finetune", name, words, folder)
+                found.setdefault(arm, []).append(run)
+
+        pretrained = pool.submit(trained, "pretrain", mim, pretraining(data, pictures), folder)
+        start("scratch", options.finetune, [])
+        start("scratch_plain", options.finetune, PLAIN)
+        start("scratch_long", options.finetune + pictures, PLAIN)
+        pretrained.result()
+        start("mim", options.finetune, [f"model.weights={folder / mim}"])
+        return {
+            arm: [run.result()["final"]["val/top1"] for run in runs] for arm, runs in found.items()
+        }
 
 
 def main() -> None:
@@ -91,32 +107,33 @@ def main() -> None:
     parser.add_argument("--data", default="../shared/data/photos/data")
     parser.add_argument("--folder", default="runs/recognition")
     parser.add_argument("--labels", default="10%")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--pretrain", type=int, default=400_000, help="pictures of pre-training")
-    parser.add_argument("--finetune", type=int, default=80_000, help="pictures of fine-tuning")
+    parser.add_argument("--pretrain", type=int, default=200_000, help="pictures of pre-training")
+    parser.add_argument("--finetune", type=int, default=36_000, help="pictures of fine-tuning")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
     environment.prepare()
     found = arms(options)
-    mean = {arm: statistics.mean(values) for arm, values in found.items()}
-    spread = {arm: statistics.stdev(v) if len(v) > 1 else 0.0 for arm, v in found.items()}
+    mean = {arm: 100 * statistics.mean(values) for arm, values in found.items()}
+    spread = {arm: 100 * statistics.stdev(v) if len(v) > 1 else 0.0 for arm, v in found.items()}
+    scratch = max(mean["scratch"], mean["scratch_plain"])
     figures = {
         "points_over_scratch": Figure(
-            ratio=100 * (mean["mim"] - mean["scratch"]) / 5.0,
-            target=1.0,
-            ours=100 * mean["mim"],
-            theirs=100 * mean["scratch"],
+            ratio=mean["mim"] - scratch,
+            target=5.0,
+            ours=mean["mim"],
+            theirs=scratch,
             unit="% top-1",
         ),
         "over_scratch_of_as_many_pictures": Figure(
             ratio=mean["mim"] / mean["scratch_long"],
             target=1.0,
-            ours=100 * mean["mim"],
-            theirs=100 * mean["scratch_long"],
+            ours=mean["mim"],
+            theirs=mean["scratch_long"],
             unit="% top-1",
         ),
     }
-    report("recognition", figures, options.json, top1=found, spread=spread)
+    report("recognition", figures, options.json, top1=found, mean=mean, spread=spread)
 
 
 if __name__ == "__main__":
