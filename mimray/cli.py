@@ -16,7 +16,7 @@ from importlib import import_module
 
 from mimray import environment
 from mimray.errors import MimrayError, RunFailed, Stopped
-from mimray.words import data, evaluate, weights
+from mimray.words import data, evaluate, reconstruct, weights
 from mimray.words.kinds import OVERRIDES
 
 
@@ -91,6 +91,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate.add_words(
         verbs.add_parser("evaluate", help="what a checkpoint is worth for recognition")
+    )
+
+    reconstruct.add_words(
+        verbs.add_parser("reconstruct", help="what a checkpoint predicts of masked pictures")
     )
 
     ui = verbs.add_parser("ui", help="compare runs in MLflow's pages, on this machine")

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from mimray.errors import UserError
 from mimray.train.parent import run_behind, settings_of
-from mimray.train.tasks.starting_weights import TIMM, identities, locate
+from mimray.train.tasks.starting_weights import TIMM, found_at, identities, locate
 
 if TYPE_CHECKING:
     from mimray.mim.encoders import Encoder
+    from mimray.mim.encoders.shortened import DropFrom
 
 _IMAGE_SIZE = 224  # of a file that does not tell
 
@@ -20,9 +21,10 @@ _IMAGE_SIZE = 224  # of a file that does not tell
 class Checkpoint:
     """Weights, and the encoder that they fill.
 
-    `weights`: as `model.weights` takes it, a path made absolute. `digest`: of the files that hold them.
-    `name`, `kind`: for people; of MIM or supervised, or unknown. `finetuned`: whether they fill the
-    variant for fine-tuning (see `build_encoder`).
+    `weights`: as `model.weights` takes it, a path made absolute; of a run the very checkpoint, for a run
+    that goes on writes others. `digest`: of the files that hold them. `name`, `kind`: for people; of MIM
+    or supervised, or unknown. `finetuned`: whether they fill the variant for fine-tuning; `drop_layers`
+    and `drop_from`: what it was fine-tuned without (see `build_encoder`).
     """
 
     weights: str
@@ -34,6 +36,8 @@ class Checkpoint:
     window: int | None = None
     pretrained_windows: tuple[int, ...] | None = None
     finetuned: bool = False
+    drop_layers: int = 0
+    drop_from: DropFrom = "last"
 
     @property
     def model(self) -> dict[str, Any]:
@@ -61,6 +65,8 @@ class Checkpoint:
                 self.window,
                 finetune=self.finetuned,
                 pretrained_windows=self.pretrained_windows,
+                drop_layers=self.drop_layers,
+                drop_from=self.drop_from,
             )
         except ValueError as error:
             raise UserError(f"--from {self.weights}: {error}") from None
@@ -81,16 +87,20 @@ def open_checkpoint(
 
     A run of mimray knows its own encoder, image size and window. Of any other file the weights tell the
     encoder where only one of `ENCODERS` is built like that; its image size is 224 when not given.
-    Raises UserError for what is not there, is no checkpoint, or does not tell its encoder.
+    Raises UserError for what is not there, is no checkpoint, does not tell its encoder, or is given a
+    window where its encoder has none.
     """
     path = Path(weights).expanduser()
     weights = str(path.absolute()) if path.exists() else weights
-    (digest,) = identities(weights).values()
     run = run_behind(weights)
+    if run is not None and (path / "run.json").is_file():
+        weights = _newest(weights)
+    (digest,) = identities(weights).values()
     settings = {} if run is None else settings_of(run)
     own = settings.get("model") or _told(weights, encoder)
     name = encoder or own["encoder"]
     size = image_size or own.get("image_size") or _IMAGE_SIZE
+    _check_window(weights, name, window)
     window = window or own.get("window")
     resized = (size, window) != (own.get("image_size"), own.get("window"))
     windows = own.get("pretrained_windows")
@@ -106,7 +116,29 @@ def open_checkpoint(
         window=window,
         pretrained_windows=None if windows is None else tuple(windows),
         finetuned="task" in settings or bool(own.get("finetuned")),
+        drop_layers=own.get("drop_layers", 0),
+        drop_from=own.get("drop_from", "last"),
     )
+
+
+def _newest(run: str) -> str:
+    """A run's newest complete checkpoint, or its file of weights. Raises UserError where it has none."""
+    try:
+        return found_at(run) or run
+    except ValueError as error:
+        raise UserError(f"--from {error}") from None
+
+
+def _check_window(weights: str, encoder: str, window: int | None) -> None:
+    """Raises UserError for a window that would be ignored."""
+    from mimray.mim.encoders import ENCODERS
+
+    spec = ENCODERS.get(encoder)
+    if window is not None and spec is not None and spec.window is None:
+        raise UserError(
+            f"--from {weights}: {encoder} has no windows, so leave out --window {window}, in a suite "
+            f"model.window={window}"
+        )
 
 
 def _told(weights: str, encoder: str | None) -> dict[str, Any]:
@@ -122,7 +154,9 @@ def _told(weights: str, encoder: str | None) -> dict[str, Any]:
     if encoder is None and len(known) != 1:
         what = found or "no family that mimray knows"
         fits = f"it may be {' or '.join(known)}" if known else "none of mimray's is built like that"
-        raise UserError(f"--from {weights}: is of {what}; {fits}: name it by --encoder")
+        raise UserError(
+            f"--from {weights}: is of {what}; {fits}: name it by --encoder, in a suite by model.encoder="
+        )
     told: dict[str, Any] = {"encoder": encoder or known[0]}
     if found is not None:
         told |= {"window": found.windows[0] if found.windows else None}

@@ -1,7 +1,7 @@
 """Frozen features of a set of pictures: computed once, shard by shard, and mapped from files.
 
-A shard is whole or not there, so an extraction that was killed goes on. When all shards are there they
-become one file a layer, which any number of probes read without loading it.
+Every layer has shards of its own, so an extraction that was killed goes on, and one that asks for other
+layers computes what is not there (`LayerFiles`).
 """
 
 from __future__ import annotations
@@ -10,45 +10,38 @@ import hashlib
 import json
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from pyarrow import fs
 
-from mimray.data.files import atomic_file, write_atomic
+from mimray.data.files import write_atomic
 from mimray.data.framing import Framing
 from mimray.data.load import load_block
 from mimray.data.plan import Block
 from mimray.data.sources import Source
 from mimray.errors import UserError
 from mimray.evaluate.checkpoint import Checkpoint
+from mimray.evaluate.layer_files import Features, LayerFiles
 
 MARGIN = 256 / 224  # as classification is validated: SimMIM `data/data_finetune.py`
 SHARD_ROWS = 1024
+FORMAT = 1  # part of the digest: raise it where the same words would give other features or other files
 _BATCH = 64  # pictures of a forward pass
 _LARGEST = 65504.0  # of float16
-_ABOUT = "features.json"
-
-
-class Features(NamedTuple):
-    """`rows`: int64 (n,), ascending, of the pictures that can be read; `layers`: of each, float16
-    (n, channels), mapped from a file."""
-
-    rows: np.ndarray
-    layers: dict[str, np.ndarray]
 
 
 @dataclass
 class Extraction:
     """What is to be computed: `layers` of a checkpoint, pooled, for `rows` of a source.
 
-    `folder`: of all features; those of this extraction lie below it under its digest. Travels to Ray's
-    tasks, so it imports no torch.
+    `folder`: of all features; those of this extraction lie below it under its digest, of which `layers`
+    are no part. Travels to Ray's tasks, so it imports no torch.
     """
 
     checkpoint: Checkpoint
@@ -66,19 +59,21 @@ class Extraction:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """All that the features depend on."""
+        """All that the features of a layer depend on, whichever are asked for."""
         one = self.checkpoint
         rows = hashlib.sha256(np.asarray(self.rows, dtype=np.int64).tobytes()).hexdigest()[:16]
         return {
+            "format": FORMAT,
             "checkpoint": one.digest,
             "encoder": one.encoder,
             "window": one.window,
             "pretrained_windows": one.pretrained_windows,
             "finetuned": one.finetuned,
+            "drop_layers": one.drop_layers,
+            "drop_from": one.drop_from,
             "source": self.source.digest,
             "rows": rows,
             "framing": repr(self.framing),
-            "layers": self.layers,
             "pooling": self.pooling,
         }
 
@@ -88,45 +83,79 @@ class Extraction:
         told = json.dumps(self.about, sort_keys=True).encode()
         return self.folder / hashlib.sha256(told).hexdigest()[:16]
 
-    # ----- shards -------------------------------------------------------------------------------------
-
-    @property
-    def shards(self) -> int:
-        """How many there are."""
-        return math.ceil(len(self.rows) / SHARD_ROWS)
+    @cached_property
+    def files(self) -> LayerFiles:
+        """Of these features, and of other layers of the same."""
+        return LayerFiles(self.place, math.ceil(len(self.rows) / SHARD_ROWS))
 
     def missing(self) -> list[int]:
-        """Numbers of the shards that are still to be computed; none once the features are whole."""
-        if self.read() is not None:
-            return []
-        return [number for number in range(self.shards) if self._rows(number) is None]
+        """Numbers of the shards of which a layer is still to be computed; none once all are whole."""
+        layers = self.files.unjoined(self.layers)
+        return [number for number in range(self.files.shards) if self._missing(layers, number)]
+
+    def _missing(self, layers: Sequence[str], number: int) -> list[str]:
+        return [name for name in layers if self.files.shard(name, number) is None]
+
+    def read(self) -> Features | None:
+        """The features, where all layers are whole."""
+        return self.files.read(self.layers)
+
+    def join(self) -> Features:
+        """Make one file of every layer, once all of its shards are there.
+
+        Raises UserError where none of the pictures can be read, or this host does not see the shards.
+        """
+        for name in self.files.unjoined(self.layers):
+            if self.files.join(name) == 0:
+                raise UserError(f"{self.source.uri}: none of its pictures can be read")
+        if (found := self.read()) is None:
+            raise UserError(
+                f"{self.place}: what other hosts wrote there is not seen here, or not the same pictures "
+                f"could be read every time; name a --storage that all hosts share, or remove the folder"
+            )
+        about = json.dumps(self.about, indent=2).encode() + b"\n"  # for whoever finds the folder
+        write_atomic(fs.LocalFileSystem(), str(self.place / "about.json"), about)
+        self.files.remove_shards(self.layers)
+        return found
+
+    # ----- a shard ------------------------------------------------------------------------------------
 
     def compute(self, number: int, device: str = "cpu", threads: int = 1) -> None:
-        """Compute one shard and write it; `threads` decode ahead of the encoder.
+        """Compute those layers of a shard that are missing, and write them; `threads` decode ahead of the
+        encoder.
 
         Raises UserError where features are not finite.
         """
+        layers = self._missing(self.files.unjoined(self.layers), number)
+        if not layers:  # another process was quicker
+            return
+        rows, parts = self._features(number, layers, device, threads)
+        for name in layers:
+            values = [part[name] for part in parts] or [np.zeros(0, np.float16)]
+            self.files.write_shard(name, number, rows, np.concatenate(values))
+
+    def _features(
+        self, number: int, layers: list[str], device: str, threads: int
+    ) -> tuple[np.ndarray, list[dict[str, np.ndarray]]]:
+        """The rows of a shard that can be read, and float16 features of one batch of them after another."""
         import torch
-        from safetensors.torch import save
 
         from mimray.downstream.features import pooled_features
         from mimray.mim.normalisation import normalise
 
         encoder = _encoder(self.checkpoint, device)
+        seen, parts = [np.zeros(0, np.int64)], []
         rows = self.rows[number * SHARD_ROWS : (number + 1) * SHARD_ROWS]
-        seen, parts = [], []
         for block in self._decoded(rows, threads):
             readable = block["reason"] == 0
             if not readable.any():
                 continue
-            seen.append(torch.from_numpy(block["row"][readable]))
+            seen.append(block["row"][readable])
             images = torch.from_numpy(block["image"][readable]).to(device).permute(0, 3, 1, 2)
-            found = pooled_features(encoder, normalise(images), self.layers, self.pooling)  # type: ignore[arg-type]
-            parts.append({name: self._half(name, values).cpu() for name, values in found.items()})
-        together = {name: torch.cat([p[name] for p in parts]) for name in self.layers if parts}
-        none = torch.zeros(0, dtype=torch.int64)
-        data = save({"rows": torch.cat(seen) if seen else none, **together})
-        write_atomic(fs.LocalFileSystem(), str(self._file(number)), data)
+            found = pooled_features(encoder, normalise(images), layers, self.pooling)  # type: ignore[arg-type]
+            halves = {name: self._half(name, values) for name, values in found.items()}
+            parts.append({name: values.cpu().numpy() for name, values in halves.items()})
+        return np.concatenate(seen), parts
 
     def _decoded(self, rows: np.ndarray, threads: int) -> Iterator[dict[str, np.ndarray]]:
         """Batches of pictures, in order, decoded a few ahead."""
@@ -150,86 +179,6 @@ class Extraction:
                 f"has its run diverged? Take an earlier checkpoint"
             )
         return values.clamp(-_LARGEST, _LARGEST).half()
-
-    def _file(self, number: int) -> Path:
-        return self.place / f"shard-{number:05d}.safetensors"
-
-    def _rows(self, number: int) -> np.ndarray | None:
-        """The rows of a shard; None where its file is not there, or not as long as its header says."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(self._file(number), "np") as shard:
-                rows: np.ndarray = shard.get_tensor("rows")
-                return rows
-        except (OSError, SafetensorError):
-            return None
-
-    # ----- all shards as one file a layer ---------------------------------------------------------------
-
-    def read(self) -> Features | None:
-        """The features, where they are whole."""
-        try:
-            about = json.loads((self.place / _ABOUT).read_bytes())
-            rows = np.load(self.place / "rows.npy")
-            found = {name: np.load(self.place / _npy(name), mmap_mode="r") for name in self.layers}
-        except (OSError, ValueError):
-            return None
-        whole = all(array.shape == (len(rows), about[name]) for name, array in found.items())
-        return Features(rows, found) if whole and len(rows) else None
-
-    def join(self) -> Features:
-        """Make one file of every layer and remove the shards, once all of them are there.
-
-        Raises UserError where none of the pictures can be read, or this host does not see the shards.
-        """
-        if (found := self.read()) is not None:
-            return found
-        parts = [part for number in range(self.shards) if (part := self._rows(number)) is not None]
-        if len(parts) < self.shards:
-            raise UserError(
-                f"{self.place}: what other hosts wrote there is not seen here; name a --storage that "
-                f"all hosts share"
-            )
-        rows = np.concatenate(parts)
-        if not len(rows):
-            raise UserError(f"{self.source.uri}: none of its pictures can be read")
-        self._save("rows.npy", [rows], rows.shape, rows.dtype)
-        channels = {name: self._join(name, len(rows)) for name in self.layers}
-        data = json.dumps(channels | {"about": self.about}, indent=2).encode()
-        write_atomic(fs.LocalFileSystem(), str(self.place / _ABOUT), data)
-        for number in range(self.shards):
-            self._file(number).unlink(missing_ok=True)
-        found = self.read()
-        assert found is not None, "all of it was just written"
-        return found
-
-    def _join(self, name: str, rows: int) -> int:
-        """One layer of all shards, one shard in memory at a time; returns its channels."""
-        from safetensors import safe_open
-
-        def pieces() -> Iterator[np.ndarray]:
-            for number in range(self.shards):
-                with safe_open(self._file(number), "np") as shard:
-                    names = shard.keys()
-                    if name in names:  # else none of its pictures can be read
-                        yield shard.get_tensor(name)
-
-        channels = next(pieces()).shape[1]
-        self._save(_npy(name), pieces(), (rows, channels), np.dtype(np.float16))
-        return int(channels)
-
-    def _save(self, name: str, pieces: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        """Write arrays one after the other as one NumPy file."""
-        with atomic_file(fs.LocalFileSystem(), str(self.place / name)) as file:
-            header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for piece in pieces:
-                file.write(np.ascontiguousarray(piece).data)
-
-
-def _npy(layer: str) -> str:
-    return f"{layer.replace(' ', '-')}.npy"
 
 
 @lru_cache(maxsize=1)

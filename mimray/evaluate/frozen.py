@@ -70,8 +70,8 @@ class Question:
         data = to_json(record, indent=2).encode() + b"\n"
         write_atomic(local, str(place / "result.json"), data)
         if "top1" in record["chosen"]:
-            scores = {f"{self.kind}/top1": record["chosen"]["top1"]}
-            tell_parent(self.checkpoint.weights, scores, record["time"])
+            name = f"{self.kind}/top1{of_labels(self.labels)}"
+            tell_parent(self.checkpoint.weights, {name: record["chosen"]["top1"]}, record["time"])
         return record, False
 
     def record(self) -> Record | None:
@@ -90,20 +90,20 @@ class _Opened:
         self.train = open_pictures(question.data, "train")
         self.test = open_pictures(question.val, "val")
         self.classes = check_pair(self.train, self.test)
-        several = isinstance(self.train, MultiLabelSource)
-        if several and question.kind == "knn":
+        if question.kind == "knn" and isinstance(self.train, MultiLabelSource):
             raise UserError(
                 f"{question.data}: its pictures have several labels, and neighbours vote for one; "
                 f"take `evaluate linear`"
             )
-        self.rows = _rows(self.train, None if several else question.labels)
+        self.rows = _rows(self.train, question)
         self.layers = _layers(question)
 
     @cached_property
     def about(self) -> dict[str, Any]:
         """All that the answer depends on."""
         asked, (train, test) = self.question, self.extractions()
-        return {"kind": asked.kind, "train": train.about, "val": test.about, "seed": asked.seed}
+        about = {"train": train.about, "val": test.about}
+        return {"kind": asked.kind, **about, "layers": self.layers, "seed": asked.seed}
 
     @property
     def name(self) -> str:
@@ -145,6 +145,12 @@ class _Opened:
         }
 
 
+def of_labels(labels: str | None) -> str:
+    """The end of a metric's name in MLflow: scores with fewer labels are no scores with all of them."""
+    fraction = None if labels is None else share(labels)
+    return "" if fraction in (None, 1.0) else f"_labels_{fraction:g}"
+
+
 def read_record(place: Path) -> Record | None:
     """A finished record, or None."""
     try:
@@ -156,13 +162,19 @@ def read_record(place: Path) -> Record | None:
     return record
 
 
-def _rows(source: Source, labels: str | None) -> np.ndarray:
+def _rows(source: Source, question: Question) -> np.ndarray:
     """What is learned from: the rows that a fine-tuning with `data.labels` has."""
-    if labels is None:
-        return np.arange(len(source))
-    fraction = share(labels)
+    asked = question.labels
+    fraction = 1.0 if asked is None else share(asked)
     if fraction is None or not 0.0 < fraction <= 1.0:
-        raise UserError(f"--labels {labels}: is not a share; write it like 10% or 0.1, above 0")
+        raise UserError(f"--labels {asked}: is not a share; write it like 10% or 0.1, above 0")
+    if fraction == 1.0:
+        return np.arange(len(source))
+    if isinstance(source, MultiLabelSource):
+        raise UserError(
+            f"--labels {asked}: a share is taken of each class, and pictures of {question.data} have "
+            f"several labels; leave it out"
+        )
     return choose(source, fraction, stratified=True).rows()
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from mimray.data.collections import MultiLabelSource
 from mimray.data.sources import Source
 from mimray.errors import UserError
-from mimray.evaluate.extraction import Extraction, Features
+from mimray.evaluate.extraction import Extraction
+from mimray.evaluate.layer_files import Features
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,19 +56,18 @@ def score(
     Raises UserError for features or labels that cannot be taken.
     """
     ask = linear if kind == "linear" else knn
-    return ask(Labelled.of(train), Labelled.of(test), classes, seed, device)
+    try:
+        return ask(Labelled.of(train), Labelled.of(test), classes, seed, device)
+    except ValueError as error:
+        raise UserError(f"--from {train.checkpoint.weights}, {train.source.uri}: {error}") from None
 
 
 def linear(train: Labelled, test: Labelled, classes: int, seed: int, device: str) -> Rows:
-    """A linear probe of every layer; `seed` orders its pictures."""
+    """A linear probe of every layer; `seed` orders its pictures. Raises ValueError as `fit_probes`."""
     from mimray.downstream.linear import fit_probes
 
-    try:
-        probes = fit_probes(
-            train.features.layers, _tensor(train.labels), classes, seed=seed, device=device
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    labels = _tensor(train.labels)
+    probes = fit_probes(train.features.layers, labels, classes, seed=seed, device=device)
     return [
         {
             "layer": name,
@@ -80,17 +80,14 @@ def linear(train: Labelled, test: Labelled, classes: int, seed: int, device: str
 
 
 def knn(train: Labelled, test: Labelled, classes: int, seed: int, device: str) -> Rows:
-    """The nearest neighbours of every layer; nothing is drawn, so `seed` changes nothing."""
+    """The nearest neighbours of every layer; nothing is drawn, so `seed` changes nothing. Raises
+    ValueError as `knn_scores`."""
     from mimray.downstream.knn import knn_scores
 
     labels, rows = _tensor(train.labels), []
     for name, features in train.features.layers.items():
-        try:
-            scores = knn_scores(
-                features, labels, classes, test.features.layers[name], K, device=device
-            )
-        except ValueError as error:
-            raise UserError(str(error)) from None
+        queries = test.features.layers[name]
+        scores = knn_scores(features, labels, classes, queries, K, device=device)
         rows.append({"layer": name, **_scores(scores, test.labels), "k": min(K, len(features))})
     return rows
 

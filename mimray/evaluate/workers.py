@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from mimray.errors import MimrayError, RunFailed, Stopped, UserError, own_words
-from mimray.evaluate.extraction import Extraction, Features
+from mimray.evaluate.extraction import Extraction
+from mimray.evaluate.layer_files import Features
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -30,6 +31,17 @@ class Share:
     def device(self) -> str:
         """Torch's name of where it computes."""
         return "cuda" if self.gpus else "cpu"
+
+    @property
+    def readers(self) -> int:
+        """Processes or threads that read pictures for the one that computes, which reads itself where
+        there are none. A GPU is fed by all CPUs but the one that drives it; else one of four reads."""
+        return max(1, self.cpus - 1) if self.gpus else min(self.cpus - 1, max(1, self.cpus // 4))
+
+    @property
+    def threads(self) -> int:
+        """Torch's threads while others read: what `readers` leave of the CPUs."""
+        return max(1, self.cpus - self.readers)
 
     def options(self) -> dict[str, Any]:
         """As Ray's `options` of a task."""
@@ -71,7 +83,7 @@ class Here:
 def extract_here(extraction: Extraction, share: Share) -> Features:
     """Compute what is missing of the features, shard by shard, without Ray."""
     for number in extraction.missing():
-        extraction.compute(number, share.device, share.cpus)
+        extraction.compute(number, share.device, max(1, share.readers))
     return extraction.join()
 
 
@@ -187,17 +199,17 @@ def in_own_words(error: BaseException) -> MimrayError:
 
 
 def _compute(extraction: Extraction, number: int, share: Share) -> None:
-    _use(share)
-    extraction.compute(number, share.device, share.cpus)
+    _use(share.threads)
+    extraction.compute(number, share.device, max(1, share.readers))
 
 
 def _call(function: Callable[..., Any], arguments: tuple[Any, ...], share: Share) -> Any:
-    _use(share)
+    _use(share.cpus)
     return function(*arguments, device=share.device)
 
 
-def _use(share: Share) -> None:
-    """As many threads as CPUs are reserved."""
+def _use(threads: int) -> None:
+    """Torch's, in a process that may have run another task before."""
     import torch
 
-    torch.set_num_threads(share.cpus)
+    torch.set_num_threads(threads)

@@ -4,20 +4,45 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mimray.recipe.running import Optim, Schedule
 from mimray.recipe.sections import Data, Model, Range, Section
 from mimray.recipe.training import TrainingRecipe
 
+SCRATCH = "scratch"
+
 
 class FinetuneModel(Model):
     weights: str | None = None
     """What the encoder starts from (`--from`): a run of mimray, one of its checkpoints, a file of any
-    project that `mimray weights inspect` knows, or supervised:timm/NAME, of which the weights lie in
-    Hugging Face's cache; from scratch when not given."""
+    project that `mimray weights inspect` knows, supervised:timm/NAME, of which the weights lie in
+    Hugging Face's cache, or scratch. The verb wants it said, here or there."""
     pretrained_windows: tuple[int, ...] | None = None
     """SwinV2: the windows of each stage in pre-training, which scale its position bias."""
+    drop_layers: int = Field(0, ge=0)
+    """Last blocks of the encoder that are left out; of `weights` the others are loaded."""
+    drop_from: Literal["last", "longest"] = "last"
+    """Where they are counted from: the end of the last stage and on through those before it, of which
+    each keeps a block, or the end of the longest stage alone."""
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _from_scratch(cls, weights: object) -> object:
+        return None if weights == SCRATCH else weights
+
+    @property
+    def start_is_said(self) -> bool:
+        """Whether somebody said what the encoder starts from, be it `scratch`: a default is no choice."""
+        return "weights" in self.model_fields_set
+
+    @model_validator(mode="after")
+    def _drop_fits(self) -> FinetuneModel:
+        if self.drop_from != "last" and not self.drop_layers:
+            raise ValueError(
+                f"drop_from={self.drop_from} is of drop_layers, which is 0; leave it out"
+            )
+        return self
 
 
 class FinetuneData(Data):
@@ -66,6 +91,7 @@ class FinetuneRecipe(TrainingRecipe):
     """All settings of a fine-tuning run. Source of the defaults: SimMIM `configs/*finetune*`."""
 
     results: ClassVar = ("task", "model", "data", "augment", "optim", "schedule")
+    unless_default: ClassVar = {"model": ("drop_layers", "drop_from")}
 
     task: Literal["classify"]
     model: FinetuneModel = FinetuneModel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import ClassVar
 
 import yaml
@@ -18,6 +19,9 @@ class TrainingRecipe(Section):
 
     results: ClassVar[tuple[str, ...]]
     """Names of what changes the result, in the order in which people read them."""
+    unless_default: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Settings, by section, of which the digest says nothing where they have their default, so that a run
+    keeps its name whether or not mimray knew them when it was started."""
 
     name: str = Field("recipe", pattern=NAME)
     model: Model = Model()
@@ -30,6 +34,10 @@ class TrainingRecipe(Section):
     def digest(self) -> str:
         """Hex digest of everything that changes the result."""
         settings = self.model_dump(mode="json", include=set(self.results))
+        for section, names in self.unless_default.items():
+            chosen = getattr(self, section).model_dump(include=set(names), exclude_defaults=True)
+            for name in set(names) - set(chosen):
+                del settings[section][name]
         settings["seed"] = self.run.seed
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -31,13 +31,35 @@ def digest(file: str) -> str:
 
 
 def check_files(record: dict[str, Any]) -> None:
-    """Raises UserError where a file that a run was started with has changed since it began.
+    """Raises UserError where a file that a run was started with has changed since it began, or where the
+    weights that it started from are other ones: of a run, those of a later checkpoint.
 
-    One that is gone does not count: what a finished run found can be shown without it.
+    What is gone does not count: what a finished run found can be shown without it.
     """
-    for file, before in record.get("files", {}).items():
-        if Path(file).expanduser().is_file() and digest(file) != before:
-            raise UserError(
-                f"run.name={record['name']} was started with another {file} than is there now; "
-                f"choose another run.name"
-            )
+    for name, before in record.get("files", {}).items():
+        weights = name == record.get("weights")
+        now = _weights_now(name) if weights else _file_now(name)
+        if now in (None, before):
+            continue
+        if weights:
+            took = record.get("weights_at")
+            says = f"from other weights than {name} holds now"
+            says += f" (those of {took})" if took not in (None, name) else ""
+        else:
+            says = f"with another {name} than is there now"
+        raise UserError(f"run.name={record['name']} was started {says}; choose another run.name")
+
+
+def _file_now(name: str) -> str | None:
+    """Digest of a file, or None where it is gone."""
+    return digest(name) if Path(name).expanduser().is_file() else None
+
+
+def _weights_now(name: str) -> str | None:
+    """Digest of what a setting of `model.weights` names, or None where it is gone."""
+    from mimray.train.tasks.starting_weights import identities  # it takes `digest` from here
+
+    try:
+        return identities(name)[name]
+    except UserError:
+        return None

@@ -14,9 +14,10 @@ from mimray.environment import compile_cache
 from mimray.errors import MimrayError, own_words
 from mimray.mim.compiling import accelerate
 from mimray.mim.guard import build_guard
-from mimray.mim.parallel import average_statistics, replicate
+from mimray.mim.learner import Learner
+from mimray.mim.parallel import average_statistics, replicate, running_statistics
 from mimray.mim.step import train_step
-from mimray.optim import rate_at, set_learning_rate
+from mimray.optim import averaged, rate_at, set_learning_rate
 from mimray.train import checkpoint
 from mimray.train.batches import Batches
 from mimray.train.group import Votes, agree, gather, join_group, preempted
@@ -105,7 +106,7 @@ def train(job: Job) -> dict[str, Any]:
             last = step == plan.stop
             if last or step % validate_every == 0:
                 with recorder.pause():
-                    average_statistics(model)
+                    share_statistics(model, optimizer)
                     metrics = validation.run(model, optimizer)
                     picture = validation.picture(model)  # all ranks, for FSDP gathers from all
                 recorder.validated(metrics, picture)
@@ -117,7 +118,7 @@ def train(job: Job) -> dict[str, Any]:
                     if agree(trainer, int(late)):
                         recorder.save_left_out()
                     else:
-                        average_statistics(model)
+                        share_statistics(model, optimizer)
                         found = gather(trainer, recorder.found)
                         recorder.save(model, optimizer, found, rollback.done)
             recorder.report_saved()
@@ -142,3 +143,11 @@ def train(job: Job) -> dict[str, Any]:
                 recorder.saver.finish()  # a checkpoint that is being written is worth waiting for
         post.flush()
         heart.stop()
+
+
+def share_statistics(model: Learner, optimizer: torch.optim.Optimizer) -> None:
+    """Give all ranks the mean of their running statistics, and of the averages of these."""
+    average_statistics(model)
+    if any(buffer in optimizer.state for buffer in running_statistics(model).values()):
+        with averaged(model, optimizer):
+            average_statistics(model)

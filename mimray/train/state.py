@@ -3,6 +3,10 @@
 A rank that shares a model by FSDP holds and writes some rows of every tensor. A tensor of a checkpoint
 is its pieces along dimension 0 in the order of the shards; what is not cut lies in the first alone. So
 a checkpoint of any number of shards goes into any number of ranks, each reading its own rows.
+
+Where a run keeps an average of its weights, that is what the `model` files hold, for everybody who loads
+them: it is what the run was judged by (so does timm's `load_checkpoint`). The weights that training goes
+on from lie with the optimiser's state.
 """
 
 from __future__ import annotations
@@ -16,12 +20,12 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from mimray.errors import RunFailed
-from mimray.optim.average import AVERAGE
+from mimray.optim.average import AVERAGE, averages
 from mimray.train.checkpoint import Shard
 from mimray.train.tensor_file import TensorFile
 
 _STATE = ("step", "exp_avg", "exp_avg_sq")  # AdamW's; the steps are the updates that were taken
-_KEPT = (*_STATE, AVERAGE)
+_WEIGHTS = "weights"  # as trained, of what the model's files hold the average of
 
 
 def shard_of(model: nn.Module, rank: int, ranks: int, start: str) -> Shard | None:
@@ -35,13 +39,15 @@ def tensors_of(
     model: nn.Module, optimizer: torch.optim.Optimizer, shard: Shard
 ) -> dict[str, dict[str, Tensor]]:
     """This rank's share by file: the live tensors. The optimiser's are named by parameter."""
+    trained, kept = dict(model.state_dict()), averages(model, optimizer)
     state = {
         f"{key}/{name}": optimizer.state[parameter][key]
         for name, parameter in model.named_parameters()
-        for key in _KEPT
+        for key in _STATE
         if key in optimizer.state.get(parameter, {})
     }
-    named = {"model": dict(model.state_dict()), "optimizer": state}
+    state |= {f"{_WEIGHTS}/{name}": trained[name] for name in kept}
+    named = {"model": trained | kept, "optimizer": state}
     return {shard.file(kind): _local(tensors, shard) for kind, tensors in named.items()}
 
 
@@ -144,11 +150,13 @@ def fill(
             optimizer.state.pop(parameter, None)  # none of its updates was before the checkpoint
             continue
         of_parameter = optimizer.state[parameter]
-        for key in _KEPT:
-            if key == AVERAGE and f"{key}/{name}" not in state:
-                of_parameter.pop(key, None)
-                continue
+        of_parameter.pop(AVERAGE, None)
+        for key in _STATE:
             if key not in of_parameter:
                 scalar = torch.zeros((), dtype=torch.float32, device=parameter.device)
                 of_parameter[key] = scalar if key == "step" else torch.empty_like(parameter)
             state.fill(f"{key}/{name}", of_parameter[key])
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if f"{_WEIGHTS}/{name}" in state:  # what the model was filled with is the average
+            optimizer.state[tensor][AVERAGE] = tensor.detach().clone()
+            state.fill(f"{_WEIGHTS}/{name}", tensor.detach())

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
+from mimray.errors import UserError
 from mimray.recipe import FinetuneRecipe, load_finetune_recipe
+from mimray.recipe.finetuning import SCRATCH
 from mimray.train.console import Console
 from mimray.verbs.screen import screen
 
-_SCRATCH = "scratch"
-
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, or go on; prints a table, or one JSON object with `--json`."""
+    """Train, or go on; prints a table, or one JSON object with `--json`.
+
+    Raises UserError where nobody said what to start from: from scratch by oversight costs days of GPUs.
+    """
     recipe = load_finetune_recipe(arguments.recipe, overrides(arguments))
+    if not recipe.model.start_is_said:
+        raise UserError(
+            f"{recipe.name} does not say what to start from: name it by --from CKPT, or --from scratch"
+        )
     console = Console()
     from mimray.report.curves import loss_curve
     from mimray.train.launch import launch
@@ -23,6 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         record, already = launch(recipe, console, loss_curve, here=arguments.here)
+    except UserError as error:
+        if arguments.weights is None:
+            raise
+        raise UserError(as_typed(str(error))) from error
     finally:
         console.clear()
     result = summary(RunFolder.of(recipe).uri, record)
@@ -35,12 +47,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def overrides(arguments: argparse.Namespace) -> list[str]:
     """The settings, with what `--from` names among them; a path is made absolute, for it names the run."""
-    if arguments.weights is None:
+    weights = arguments.weights
+    if weights is None:
         return list(arguments.overrides)
-    path = Path(arguments.weights).expanduser()
-    weights = str(path.absolute()) if path.exists() else arguments.weights
-    setting = "null" if weights == _SCRATCH else weights
-    return [*arguments.overrides, f"model.weights={setting}"]
+    path = Path(weights).expanduser()
+    if weights != SCRATCH and path.exists():
+        weights = str(path.absolute())
+    return [*arguments.overrides, f"model.weights={weights}"]
+
+
+def as_typed(line: str) -> str:
+    """An error's line that begins with the setting which `--from` fills, with what was typed instead."""
+    return re.sub(r"^model\.weights(: |=)", "--from ", line)
 
 
 def summary(run_dir: str, record: dict[str, Any]) -> dict[str, Any]:
@@ -73,13 +91,13 @@ def _print_table(
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     rows = [
-        ("started from", record["weights"] or _SCRATCH),
+        ("started from", record["weights"] or SCRATCH),
         ("top-1", f"{_percent(result['top1'])} after the last epoch"),
         ("", f"{_percent(result['top1_best'])} at the best of its evaluations, as papers state it"),
     ]
     if result["top1_average"] is not None:
         averages = _percent(result["top1_average"]), _percent(result["top1_average_best"])
-        rows.append(("  of the average", f"{averages[0]}, best {averages[1]}"))
+        rows.append(("  of the average", f"{averages[0]}, best {averages[1]}; checkpoints hold it"))
     if result["top5"] is not None:
         rows.append(("top-5", _percent(result["top5"])))
     rows += [

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mimray.data.collections import check_pair, check_split, open_labelled
+from mimray.data.collections import check_pair, check_split, open_pictures
 from tests.data.collection_fixtures import put
 from tests.data.conftest import refused
 
@@ -35,11 +35,15 @@ def folder(tmp_path):
 
 
 def pair(train, test, classes=None):
-    return check_pair(open_labelled(train, "train"), open_labelled(test, "test"), classes)
+    return check_pair(open_pictures(train, "train"), open_pictures(test, "val"), classes)
+
+
+def checked(uri, split="train", classes=None):
+    return check_split(open_pictures(str(uri), split), classes)
 
 
 def test_an_image_folder(folder):
-    train, test = (open_labelled(str(folder), split) for split in ("train", "test"))
+    train, test = (open_pictures(str(folder), split) for split in ("train", "val"))
     assert (len(train), len(test)) == (6, 3) and check_pair(train, test, 3) == 3
     assert check_split(train).tolist() == [2, 2, 2]
 
@@ -57,7 +61,7 @@ def test_the_photos_that_come_with_mimray():
 
 def test_no_labels(tmp_path):
     put(tmp_path / "1.jpg", 0, 0)
-    assert "has no labels" in refused(open_labelled, str(tmp_path), "train")
+    assert "has no labels" in refused(checked, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -73,17 +77,17 @@ def test_no_labels(tmp_path):
 )
 def test_labels_that_make_no_classification(tmp_path, labels, classes, expected):
     write(tmp_path / "x.parquet", pa.array(labels, pa.int64()))
-    assert expected in refused(open_labelled, str(tmp_path / "x.parquet"), "train", classes)
+    assert expected in refused(checked, tmp_path / "x.parquet", "train", classes)
 
 
 def test_another_number_of_classes_than_a_head_has(folder):
-    assert "3 classes instead of 10" in refused(open_labelled, str(folder), "train", 10)
+    assert "3 classes instead of 10" in refused(checked, folder, "train", 10)
     assert "3 classes instead of 2" in refused(pair, str(folder), str(folder), 2)
 
 
 def test_a_name_without_pictures(tmp_path):
     write(tmp_path / "x.parquet", [0, 1], ["cat", "dog", "eel"])
-    assert "class 'eel'" in refused(open_labelled, str(tmp_path / "x.parquet"), "train")
+    assert "class 'eel'" in refused(checked, tmp_path / "x.parquet")
 
 
 @pytest.mark.parametrize(("split", "other"), [("train", "val"), ("val", "train")])
@@ -113,4 +117,10 @@ def test_the_same_pictures_in_both_splits(tmp_path):
     for label, name in enumerate(("cat", "dog")):
         put(tmp_path / name / "1.jpg", label, 1)
     assert "the same pictures" in refused(pair, str(tmp_path), str(tmp_path))
-    assert np.array_equal(check_split(open_labelled(str(tmp_path), "test")), [1, 1])
+    assert np.array_equal(checked(tmp_path, "val"), [1, 1])
+
+
+def test_a_single_class(tmp_path):
+    write(tmp_path / "train-0.parquet", [0, 0])
+    write(tmp_path / "test-0.parquet", [0])
+    assert "has one class" in refused(pair, str(tmp_path), str(tmp_path))

@@ -20,7 +20,6 @@ from mimray.data.collections.dtd import DTD
 from mimray.data.collections.flowers102 import FLOWERS102
 from mimray.data.collections.food101 import FOOD101
 from mimray.data.collections.inat2018 import INAT2018
-from mimray.data.collections.labelled import open_labelled
 from mimray.data.collections.listed import MultiLabelSource
 from mimray.data.collections.pets import PETS
 from mimray.data.collections.sun397 import SUN397
@@ -38,7 +37,6 @@ __all__ = [
     "check_pair",
     "check_split",
     "find_collection",
-    "open_labelled",
     "open_pictures",
 ]
 

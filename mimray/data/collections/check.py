@@ -35,7 +35,7 @@ def check_pair(train: Source, test: Source, classes: int | None = None) -> int:
     """The number of classes of two splits that fit together.
 
     `classes`: how many there have to be, as of a head. Raises UserError, in one line, for splits that
-    are the same pictures, whose classes differ, or of which one fails `check_split`.
+    are the same pictures, whose classes differ, of a single class, or of which one fails `check_split`.
     """
     if train.digest == test.digest:
         raise UserError(
@@ -48,6 +48,8 @@ def check_pair(train: Source, test: Source, classes: int | None = None) -> int:
     number = max(known) if classes is None else classes
     for source in (train, test):
         check_split(source, number)
+    if number < 2:
+        raise UserError(f"{train.uri}: has one class; a classification needs two or more")
     return number
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from mimray.mim.encoders import convnext, replknet, resnet, swin, swinv2, vit
 from mimray.mim.encoders.protocol import Encoder, EncoderSpec, ImageSize
+from mimray.mim.encoders.shortened import DropFrom, shortened_sizes
 from mimray.settings_errors import nearest
 
 __all__ = ["ENCODERS", "Encoder", "EncoderSpec", "ImageSize", "build_encoder"]
@@ -32,6 +33,8 @@ def build_encoder(
     finetune: bool = False,
     pretrained_windows: tuple[int | tuple[int, int], ...] | None = None,
     visible: int | None = None,
+    drop_layers: int = 0,
+    drop_from: DropFrom = "last",
 ) -> Encoder:
     """Build a freshly initialised encoder.
 
@@ -39,7 +42,8 @@ def build_encoder(
     last block, growing linearly from 0; `finetune`: the variant that is fine-tuned (SimMIM's ViT has
     a position table in every block and no last norm then); `pretrained_windows`: SwinV2's windows
     of each stage in pre-training, which its position bias is scaled by; `visible`: build the variant
-    that encodes only visible tokens, this many a picture.
+    that encodes only visible tokens, this many a picture; `drop_layers`: leave out so many of the last
+    blocks, counted from where `drop_from` says (`mimray.mim.encoders.shortened`).
 
     Raises ValueError for an unknown name or a size that the encoder cannot take.
     """
@@ -55,6 +59,11 @@ def build_encoder(
     sizes = {name: asked[name] for name in spec.takes} | dict(spec.sizes)
     if finetune:
         sizes |= spec.finetune
+    if drop_layers:
+        try:
+            sizes = shortened_sizes(sizes, drop_layers, drop_from)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     build = spec.build
     if visible is not None:
         if spec.visible_only is None:

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 on the held-out pictures, of the weights and of their average."""
+"""Accuracies on the held-out pictures, of the weights and of their average."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mimray.optim.average import averaged
 from mimray.train.group import Trainer
 from mimray.train.held_out import HeldOut
 from mimray.train.job import Job
+from mimray.train.tasks.classification import SCORES
 
 if TYPE_CHECKING:
     from mimray.downstream.classifier import Classifier
     from mimray.train.tasks.classification import Classification
-
 
 class Accuracy:
     """This rank's share of the held-out pictures; `run` is called by all ranks together."""
@@ -32,11 +32,14 @@ class Accuracy:
     def run(self, model: Classifier, optimizer: torch.optim.Optimizer) -> dict[str, float]:
         """`val/loss` (cross entropy), `val/top1`, `val/mean_per_class` (the mean of the classes' own
         accuracies), and with more than 5 classes `val/top5`; where the run keeps an average of its
-        weights, that one's `val/top1_average` too."""
+        weights, which is what its checkpoints give to others, that one's `val/top1_average` and
+        `val/mean_per_class_average` too."""
         found = self._measure(model)
         if self.task.recipe.optim.average:
             with averaged(model, optimizer):
-                found["val/top1_average"] = self._measure(model)["val/top1"]
+                of_average = self._measure(model)
+            for name in SCORES:
+                found[f"{name}_average"] = of_average[name]
         return found
 
     def _measure(self, model: Classifier) -> dict[str, float]:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from mimray.train.job import Job
     from mimray.train.tasks.accuracy import Accuracy
 
+SCORES = ("val/top1", "val/mean_per_class")
+"""What classifications are compared by; with `_average` behind, those of the average of the weights."""
+
 _MARGIN = 256 / 224  # SimMIM `data/data_finetune.py`
 
 
@@ -83,6 +86,19 @@ class Classification:
 
     def build(self, fresh: bool) -> Classifier:
         """The encoder's variant for fine-tuning, and a linear layer."""
+        from mimray.mim.encoders.shortened import take_remaining
+
+        model = self.recipe.model
+        classifier = self._classifier(model.drop_layers)
+        classifier.encoder.mask_token.requires_grad_(False)  # nothing is hidden: no gradient comes
+        if fresh and model.weights is not None:
+            whole = self._classifier(0) if model.drop_layers else classifier
+            load_weights(whole, model.weights)
+            if whole is not classifier:
+                take_remaining(classifier, whole)
+        return classifier
+
+    def _classifier(self, drop_layers: int) -> Classifier:
         from mimray.downstream.classifier import Classifier
         from mimray.mim.encoders import build_encoder
 
@@ -94,22 +110,25 @@ class Classification:
             model.drop_path,
             finetune=True,
             pretrained_windows=model.pretrained_windows,
+            drop_layers=drop_layers,
+            drop_from=model.drop_from,
         )
-        classifier = Classifier(encoder, self.classes)
-        encoder.mask_token.requires_grad_(False)  # nothing is hidden, so no gradient would come
-        if fresh and model.weights is not None:
-            load_weights(classifier, model.weights)
-        return classifier
+        return Classifier(encoder, self.classes)
 
     def optimizer(self, model: Learner) -> torch.optim.Optimizer:
-        """AdamW with layer-wise decay of the learning rate, and the average of the weights, if asked."""
+        """AdamW with layer-wise decay of the learning rate, and the average of the weights and running
+        statistics, if asked."""
+        from mimray.mim.parallel import running_statistics
         from mimray.optim import build_optimizer, keep_average, layer_scales
 
         settings = self.recipe.optim
         scales = layer_scales(model.encoder, settings.layer_decay)
         optimizer = build_optimizer(model, settings, scales, finetune=True)
         if settings.average:
-            keep_average(optimizer, settings.average)
+            statistics = running_statistics(model).values()
+            keep_average(
+                optimizer, settings.average, [s for s in statistics if s.is_floating_point()]
+            )
         return optimizer
 
     def micro_batch(self, received: Received, epoch: int) -> MicroBatch:
@@ -149,16 +168,16 @@ class Classification:
         return Accuracy(self, job, trainer)
 
     def criterion(self, metrics: dict[str, float]) -> float:
-        """Errors, of the average where there is one."""
+        """Errors of what the checkpoint gives to others: the average where there is one."""
         return 1.0 - metrics.get("val/top1_average", metrics["val/top1"])
 
     def final(self, rows: Rows) -> dict[str, float]:
-        """The last epoch's figures, and beside them the best top-1 of any, which is what papers state."""
+        """The last epoch's figures, and beside its scores the best of any, which is what papers state."""
         found: dict[str, float] = {}
         for row in rows:
             found |= {name: value for name, value in row.items() if name.startswith("val/")}
         best = {}
-        for name in ("val/top1", "val/top1_average"):
+        for name in [*SCORES, *(f"{score}_average" for score in SCORES)]:
             values = [row[name] for row in rows if row.get(name) is not None]
             if values:
                 best[f"{name}_best"] = max(values)

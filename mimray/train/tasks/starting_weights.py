@@ -54,13 +54,33 @@ def load_weights(model: Classifier, weights: str) -> LoadReport:
     from mimray.weights import load
 
     fresh = {name: p.detach().clone() for name, p in model.classifier.named_parameters()}
+    path = locate(weights)
     try:
-        report = load(model, locate(weights))
+        report = load(model, path)
     except ValueError as error:
-        raise UserError(f"model.weights: {error}") from None
+        raise UserError(_another_encoder(model, weights, path) or f"model.weights: {error}") from None
     for name, parameter in model.classifier.named_parameters():
         parameter.data.copy_(fresh[name])
     return report
+
+
+def _another_encoder(model: Classifier, weights: str, path: Path) -> str | None:
+    """In a line that weights are of another encoder than the model's; None where they are not."""
+    from mimray.weights import describe, read, recognise
+
+    try:
+        held = read(path)
+        theirs, own = describe(recognise(held).read(held)[0]), describe(model.state_dict())
+    except ValueError:
+        return None
+    if theirs is None or own is None or set(theirs.encoders()) & set(own.encoders()):
+        return None
+    names = " or ".join(theirs.encoders())
+    mend = f"set model.encoder={theirs.encoders()[0]}, or " if names else ""
+    return (
+        f"model.weights={weights}: holds weights of {names or theirs}, and the recipe's encoder is "
+        f"{' or '.join(own.encoders()) or own}; {mend}name other weights"
+    )
 
 
 def locate(weights: str) -> Path:
