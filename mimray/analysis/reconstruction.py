@@ -1,0 +1,126 @@
+"""What a model makes of masked pictures, as pictures again, and what its prediction is worth.
+
+A prediction stands in its target's space. The target itself brings it back to pixels, with the statistics
+that it took away from the very picture; where a pixel was visible, the loss asks nothing of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mimray.mim.fills import nearest_pixel, visible_mean
+from mimray.mim.masks import average_distance, to_pixels
+from mimray.mim.model import MaskedImageModel
+from mimray.mim.normalisation import denormalise
+from mimray.recipe import TargetSettings
+
+FILLS = {"visible_mean": visible_mean, "nearest": nearest_pixel}
+"""Predictions that need no learning, by name."""
+
+_GREY = 128
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """One picture: pictures are uint8 (H, W, 3).
+
+    `masked`: grey where hidden; `prediction`: everywhere; `together`: the prediction where hidden beside
+    the visible pixels; `loss`: the target's error, the mean over its hidden values; `hidden_ratio`: share
+    of pixels; `average_distance`: AvgDist, pixels. `fills`: of each of `FILLS` the picture, as
+    `together`, and its loss over the same values; empty for a target that is classified.
+    """
+
+    original: np.ndarray
+    masked: np.ndarray
+    prediction: np.ndarray
+    together: np.ndarray
+    loss: float
+    hidden_ratio: float
+    average_distance: float
+    fills: dict[str, tuple[np.ndarray, float]]
+
+    @property
+    def skill(self) -> float | None:
+        """1 - loss / the loss of the nearest-pixel fill; None for a target that is classified."""
+        if not self.fills:
+            return None
+        return 1.0 - self.loss / max(self.fills["nearest"][1], 1e-12)
+
+
+@torch.no_grad()
+def reconstruct(
+    model: MaskedImageModel, images: Tensor, hidden: Tensor
+) -> list[Reconstruction] | None:
+    """Predict what is hidden, and put it back into the pictures.
+
+    `model`: in evaluation mode; `images`: float32 normalised (B, 3, H, W); `hidden`: bool
+    (B, H/patch, W/patch). None for a target that is no picture. The same loss, over the same values, as
+    a run's validation.
+    """
+    out = model(images, hidden)
+    prediction = model.target.to_images(out.prediction, images)
+    if prediction is None:
+        return None
+    original, pixels = denormalise(images), to_pixels(hidden, model.patch)[:, None]
+    masked = _arrays(torch.where(pixels, _GREY, original))
+
+    def together(predicted: Tensor) -> list[np.ndarray]:
+        return _arrays(torch.where(pixels, denormalise(predicted), original))
+
+    fills: dict[str, tuple[list[np.ndarray], list[float]]] = {}
+    for name, (filled, loss) in _fills(model, images, hidden).items():
+        fills[name] = together(filled), loss.tolist()
+    originals, predictions = _arrays(original), _arrays(denormalise(prediction))
+    put_together, losses = together(prediction), (out.error / out.values).tolist()
+    ratios = hidden.double().mean(dim=(1, 2)).tolist()
+    distances = average_distance(hidden, model.patch).tolist()
+    return [
+        Reconstruction(
+            original=originals[place],
+            masked=masked[place],
+            prediction=predictions[place],
+            together=put_together[place],
+            loss=losses[place],
+            hidden_ratio=ratios[place],
+            average_distance=distances[place],
+            fills={name: (shown[place], loss[place]) for name, (shown, loss) in fills.items()},
+        )
+        for place in range(len(images))
+    ]
+
+
+def _fills(
+    model: MaskedImageModel, images: Tensor, hidden: Tensor
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Each fill as normalised images (B, 3, H, W), and its loss (B,) where the model's is taken."""
+    if not model.target.fills:
+        return {}
+    target, region = model.target(images), model.asked(hidden)
+    found = {}
+    for name, fill in FILLS.items():
+        filled = fill(target, region)
+        error = (model.target.error(filled, target) * region).sum(dim=(1, 2))
+        shown = model.target.to_images(filled, images)
+        assert shown is not None, "a prediction is a picture, and this is one"
+        found[name] = shown, error / model.values(hidden)
+    return found
+
+
+def _arrays(images: Tensor) -> list[np.ndarray]:
+    """uint8 (B, 3, H, W) -> B times (H, W, 3), on the CPU."""
+    return list(images.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def how_drawn(target: TargetSettings) -> str:
+    """How a prediction of a target became a picture, in a sentence, or "" where it is one."""
+    put_back = "come from the original, also where it is hidden"
+    return {
+        "windowed": f"Mean and deviation of the {target.window} px window around each pixel {put_back}.",
+        "patches": f"Mean and deviation of each patch of {target.patch} px {put_back}.",
+        "bins": f"Shown is the expected value over {target.bins} bins of each colour.",
+        "clusters": "Shown is the expected colour over all clusters.",
+    }.get(target.kind, "")
