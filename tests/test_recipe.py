@@ -27,8 +27,8 @@ def refusal(*overrides, recipe="demo"):
 # ----- every built-in recipe ----------------------------------------------------------------------
 
 
-PRETRAIN = [n for n in builtin_recipes() if not n.startswith("finetune_")]
-FINETUNE = [n for n in builtin_recipes() if n.startswith("finetune_")]
+PRETRAIN = [n for n, file in builtin_recipes().items() if file.parent.name == "recipes"]
+FINETUNE = [n for n, file in builtin_recipes().items() if file.parent.name == "finetune"]
 
 
 @pytest.mark.parametrize("name", FINETUNE)
@@ -48,6 +48,14 @@ def test_a_recipe_for_fine_tuning_is_checked_and_fits_its_encoder(name, tmp_path
         load_recipe(name)
     with pytest.raises(UserError, match="mask is not a setting"):
         load_any(name, ["mask.ratio=0.5"])
+
+
+@pytest.mark.parametrize("name", FINETUNE)
+def test_a_supervised_recipe_says_that_it_starts_from_scratch_and_decays_no_layer(name):
+    recipe = load_any(name)
+    supervised = name.startswith("supervised_")
+    assert recipe.model.weights is None and recipe.model.start_is_said == supervised
+    assert (recipe.optim.layer_decay == 1.0) == supervised
 
 
 @pytest.mark.parametrize("name", PRETRAIN)

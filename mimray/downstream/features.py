@@ -11,20 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from mimray.mim.encoders import Encoder
+from mimray.mim.encoders.layers import LAST, layer_names
 from mimray.settings_errors import nearest
 
 Pooling = Literal["mean", "cls"]
 
-LAST = "last"
-"""The layer whose features are the encoder's output, after its last norm."""
-
 _POSITIONS = {"vit": (1,), "swin": (1, 2), "swinv2": (1, 2)}  # of what a block gives; else (2, 3)
-
-
-def layer_names(encoder: Encoder) -> list[str]:
-    """`block 1` to the last in the order they run, through all stages, then `last`."""
-    blocks = sum(len(stage) for stage in encoder.stage_blocks())
-    return [*(f"block {number}" for number in range(1, blocks + 1)), LAST]
 
 
 @torch.no_grad()

@@ -1,46 +1,25 @@
 """Fine-tuning through the loop that pre-trains, in this process, on the shipped photos."""
 
+import dataclasses
 import json
+import threading
 
 import pytest
 import torch
 
 from mimray.cli import main
-from mimray.data.sources import open_source
-from mimray.recipe import load_finetune_recipe, load_recipe
-from mimray.train.console import Console
-from mimray.train.launch import launch
-from mimray.train.run_folder import RunFolder
-from mimray.train.tasks.classification import Classification
+from mimray.downstream.classifier import Classifier
+from mimray.mim.encoders import build_encoder
+from mimray.train.group import Trainer
+from mimray.train.mailbox import LocalPost
+from mimray.train.tasks.accuracy import Accuracy
+from mimray.train.tasks.classification import SCORES, Classification
 from mimray.weights import load
+from tests.train.finetuning import MIXED, ask, finetune, job_of, recipe_of, tensors_of
 
 pytestmark = pytest.mark.unit
 
-TINY = [
-    *("model.encoder=vit_nano", "model.image_size=32", "model.window=null", "optim.batch=16"),
-    *("schedule.length=6it", "schedule.warmup=1it", "run.validate_every=3it", "run.log_every=1it"),
-    *("run.checkpoint_every=3it", "run.tracking=off", "speed.loader=torch"),
-    "speed.loader_processes=0",
-]
-MIXED = ["augment.mixup=0.8", "augment.cutmix=1.0", "augment.erasing=0.25", "optim.average=0.5"]
-
-
-def ask(folder, *words, name="run"):
-    """What the verb is asked."""
-    return ["finetune_demo", *TINY, f"run.storage={folder}", f"run.name={name}", *words]
-
-
-def finetune(folder, *words, name="run"):
-    """The record and rows of a run to its end."""
-    recipe = load_finetune_recipe("finetune_demo", ask(folder, *words, name=name)[1:])
-    record, _ = launch(recipe, Console(), lambda rows, title: b"", here=True)
-    return record, RunFolder.of(recipe).rows()
-
-
-def weights_of(folder, name="run", step=6):
-    from safetensors.torch import load_file
-
-    return load_file(folder / name / f"checkpoints/step-{step:08d}/model.safetensors")
+SCRATCH = ["--from", "scratch"]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +40,7 @@ def test_a_run_of_its_own_kind(mixed):
     assert final["val/top1_best"] == max(row["val/top1"] for row in evaluated)
     assert 0 <= final["val/top1"] <= final["val/top5"] <= 1
     assert 0 <= final["val/mean_per_class"] <= 1
-    assert "mask" not in record and "classifier.weight" in weights_of(folder)
+    assert "mask" not in record and "classifier.weight" in tensors_of(folder)
 
 
 @pytest.mark.parametrize("micro", [3, 4, 16])
@@ -81,29 +60,40 @@ def test_it_goes_on_to_the_bit(tmp_path, mixed, monkeypatch):
     record, rows = finetune(tmp_path, *MIXED)
     assert [start["step"] for start in record["starts"]] == [0, 1]
     assert [row["step"] for row in rows] == list(range(1, 7))
-    ours, theirs = weights_of(tmp_path), weights_of(mixed[0])
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    for kind in ("model", "optimizer"):
+        ours, theirs = tensors_of(tmp_path, kind), tensors_of(mixed[0], kind)
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert record["final"]["val/top1_average"] == mixed[1]["final"]["val/top1_average"]
 
 
-def test_it_starts_from_a_pre_training_of_mimray(tmp_path):
-    words = [*TINY, "head.kind=linear", "mask.unit=16", f"run.storage={tmp_path}", "run.name=mim"]
-    launch(load_recipe("demo", words), Console(), lambda rows, title: b"", here=True)
-    run = tmp_path / "mim"
-    assert json.loads((run / "run.json").read_text())["status"] == "finished"
-    record, _ = finetune(tmp_path, f"model.weights={run}", "schedule.length=3it")
-    assert list(record["files"]) == [str(run)]
-    recipe = load_finetune_recipe("finetune_demo", [*ask(tmp_path)[1:], f"model.weights={run}"])
-    fresh = Classification(recipe, 10, None, None).build(fresh=True)
-    report = load(fresh, run)
-    assert "encoder.patch_embed.proj.weight" in report.matched
+def test_what_others_load_is_what_the_checkpoint_was_judged_by(mixed):
+    folder, record, rows = mixed
+    job = job_of(folder, *MIXED)
+    job.post = LocalPost(lambda messages: None, 0, threading.Event())
+    task = dataclasses.replace(job.task, recipe=recipe_of(folder))  # which keeps no average
+    encoder = build_encoder("vit_nano", 32, finetune=True)
+    model = Classifier(encoder, 10)
+    load(model, folder / "run")
+    loaded = Accuracy(task, job, Trainer(0, 1, torch.device("cpu"), False)).run(model, None)
+    assert rows[-1]["val/top1_average"] != rows[-1]["val/top1"]
+    for score in SCORES:
+        assert loaded[score] == rows[-1][f"{score}_average"]
+    manifest = json.loads((folder / "run" / record["checkpoint"] / "manifest.json").read_text())
+    assert manifest["criterion"] == 1 - loaded["val/top1"]
 
 
-def test_few_labels(tmp_path):
-    record, _ = finetune(tmp_path, "data.labels=10%", "schedule.length=3it")
-    labels = open_source("builtin:photos/train").labels()
-    counts = [max(1, round(0.1 * int((labels == c).sum()))) for c in range(10)]
-    assert record["photos"]["train"] == sum(counts)
+def test_a_score_is_stated_after_the_last_epoch_and_at_its_best():
+    final = Classification(None, 10, None, None).final(
+        [
+            {"step": 1, "val/top1": 0.5, "val/mean_per_class": 0.4, "val/top1_average": 0.1},
+            {"step": 2, "train/loss": 1.0},
+            {"step": 3, "val/top1": 0.3, "val/mean_per_class": 0.6, "val/top1_average": 0.2},
+        ]
+    )
+    assert final == {
+        **{"val/top1": 0.3, "val/top1_best": 0.5, "val/top1_average": 0.2},
+        **{"val/mean_per_class": 0.6, "val/mean_per_class_best": 0.6, "val/top1_average_best": 0.2},
+    }
 
 
 def write_folder(folder, classes, each=3):
@@ -127,7 +117,7 @@ def test_classes_that_do_not_fit(tmp_path, capsys, train, val, words):
     write_folder(tmp_path / "t", train, 20)
     write_folder(tmp_path / "v", val)
     data = [f"data.train={tmp_path}/t", f"data.val={tmp_path}/v"]
-    assert main(["finetune", *ask(tmp_path, *data), "--here"]) == 2
+    assert main(["finetune", *ask(tmp_path, *data), "--here", *SCRATCH]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert words in line
     assert not (tmp_path / "run").exists()
@@ -136,12 +126,17 @@ def test_classes_that_do_not_fit(tmp_path, capsys, train, val, words):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--from", "/nowhere"], "model.weights: /nowhere: no such file or folder"),
-        (["--from", "supervised:timm/none.such"], "nothing is downloaded by itself"),
+        ([], "does not say what to start from: name it by --from CKPT, or --from scratch"),
+        (["--from", "/nowhere"], "mimray: --from /nowhere: no such file or folder"),
+        (["model.weights=/nowhere"], "mimray: model.weights: /nowhere: no such file or folder"),
+        (
+            ["--from", "supervised:timm/none.such"],
+            "--from supervised:timm/none.such: not in Hugging",
+        ),
         (["data.labels=200%"], "is not a share"),
-        (["augment.randaugment=rand-x"], "augment.randaugment"),
-        (["model.encoder=swin_bas"], "is not known; did you mean swin_base"),
-        (["model.visible_only=true"], "is of pre-training"),
+        (["augment.randaugment=rand-x", *SCRATCH], "augment.randaugment"),
+        (["model.encoder=swin_bas", *SCRATCH], "is not known; did you mean swin_base"),
+        (["model.visible_only=true", *SCRATCH], "is of pre-training"),
     ],
 )
 def test_a_user_s_mistakes(tmp_path, capsys, words, says):
@@ -151,19 +146,14 @@ def test_a_user_s_mistakes(tmp_path, capsys, words, says):
     assert not (tmp_path / "run").exists()
 
 
-def test_weights_of_another_encoder_are_refused(tmp_path, capsys, mixed):
-    words = ["model.encoder=swin_nano", "model.image_size=96", "--from", str(mixed[0] / "run")]
-    assert main(["finetune", *ask(tmp_path), *words]) == 2
-    assert "weights of" in capsys.readouterr().err
-
-
 def test_the_verb_prints_one_object(tmp_path, capsys):
-    assert main(["finetune", *ask(tmp_path, "schedule.length=3it"), "--here", "--json"]) == 0
+    words = ["finetune", *ask(tmp_path, "schedule.length=3it"), "--here", *SCRATCH]
+    assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (
         found["top1_best"] == found["top1"] and found["weights"] is None and found["classes"] == 10
     )
-    assert main(["finetune", *ask(tmp_path, "schedule.length=3it"), "--here"]) == 0
+    assert main(words) == 0
     assert "is finished" in capsys.readouterr().out
 
 
@@ -186,15 +176,3 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path, monkeypatch, caplog)
     record, _ = finetune(tmp_path)
     assert [start["step"] for start in record["starts"]] == [0, 0]
     assert "is not complete (model.safetensors is damaged)" in caplog.text
-
-
-def test_a_head_of_as_many_classes_is_not_taken_over(mixed):
-    words = [*ask(mixed[0])[1:], f"model.weights={mixed[0]}/run"]
-    task = Classification(load_finetune_recipe("finetune_demo", words), 10, None, None)
-    torch.manual_seed(0)
-    fresh = task.build(fresh=False).state_dict()
-    torch.manual_seed(0)
-    filled, saved = task.build(fresh=True).state_dict(), weights_of(mixed[0])
-    assert torch.equal(filled["classifier.weight"], fresh["classifier.weight"])
-    assert torch.equal(filled["encoder.patch_embed.proj.weight"],
-                       saved["encoder.patch_embed.proj.weight"])  # fmt: skip

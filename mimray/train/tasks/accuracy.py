@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mimray.downstream.classifier import Classifier
     from mimray.train.tasks.classification import Classification
 
+
 class Accuracy:
     """This rank's share of the held-out pictures; `run` is called by all ranks together."""
 

@@ -58,7 +58,9 @@ def load_weights(model: Classifier, weights: str) -> LoadReport:
     try:
         report = load(model, path)
     except ValueError as error:
-        raise UserError(_another_encoder(model, weights, path) or f"model.weights: {error}") from None
+        raise UserError(
+            _another_encoder(model, weights, path) or f"model.weights: {error}"
+        ) from None
     for name, parameter in model.classifier.named_parameters():
         parameter.data.copy_(fresh[name])
     return report
