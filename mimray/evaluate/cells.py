@@ -10,13 +10,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from mimray.data.collections import Metric
-from mimray.errors import MimrayError
+from mimray.errors import MimrayError, UserError
 from mimray.evaluate.frozen import Draw, Question
 from mimray.evaluate.workers import Here, Share
 from mimray.recipe import FinetuneRecipe
 from mimray.train.run_folder import RunFolder
 
-WAITING = "waiting"
+WAITING, FAILED = "waiting", "failed"
 _UNSEEN = "its record is not seen here; name a --storage that all hosts share"
 
 
@@ -63,6 +63,10 @@ class Cell(Protocol):
         """From the cell's own record alone."""
         ...
 
+    def check(self) -> None:
+        """Build and fill the model. Raises UserError for names, sizes or weights that do not fit."""
+        ...
+
     def run(self, draws: Draws, share: Share) -> None:
         """Compute it to its end. Raises UserError or RunFailed."""
         ...
@@ -106,7 +110,10 @@ class FinetuneCell:
 
     def outcome(self) -> Outcome:
         run = RunFolder.of(self.recipe)
-        record = run.record()
+        try:
+            record = run.record()
+        except UserError as error:
+            return Outcome(FAILED, reason=str(error))
         if record is None or record["recipe_digest"] != self.recipe.digest():
             return Outcome(WAITING)
         final, test = record["final"], record["photos"]["val"]
@@ -123,16 +130,15 @@ class FinetuneCell:
         launch(self._placed(share), Quiet(), draws.loss, here=True)
 
     def _placed(self, share: Share) -> FinetuneRecipe:
-        """With what the task has: of its CPUs one computes, and on a GPU all of them read."""
+        """With what the task has."""
         speed = {
             "device": "gpu" if share.gpus else "cpu",
-            "loader_processes": share.cpus if share.gpus else share.cpus - 1,
+            "loader_processes": share.readers,
         }
         update = {"speed": self.recipe.speed.model_copy(update=speed)}
         return self.recipe.model_copy(update=update)
 
     def check(self) -> None:
-        """Build and fill the model. Raises UserError for names, sizes or weights that do not fit."""
         from mimray.train.tasks.check_finetuning import check_classifier, check_names
         from mimray.train.tasks.classification import Classification
 
@@ -164,11 +170,17 @@ class ProbeCell:
         return f"{self.checkpoint} {self.set}"
 
     def outcome(self) -> Outcome:
-        record = self.question.record()
+        try:
+            record = self.question.record()
+        except UserError as error:
+            return Outcome(FAILED, reason=str(error))
         if record is None:
             return Outcome(WAITING)
         score = record["chosen"][self.metric]
         return Outcome("finished", score, score, record["photos"]["val"], record["time"])
+
+    def check(self) -> None:
+        self.question.checkpoint.build()
 
     def run(self, draws: Draws, share: Share) -> None:
         self.question.answer(draws.layers, lambda _: None, lambda: nullcontext(Here(share)))
@@ -224,5 +236,5 @@ def run_all(
 def _run(cells: list[Cell], draws: Draws, share: Share) -> Failures:
     import torch
 
-    torch.set_num_threads(share.cpus)
+    torch.set_num_threads(share.threads)
     return run_cells(cells, draws, share)

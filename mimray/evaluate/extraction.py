@@ -31,7 +31,9 @@ from mimray.evaluate.layer_files import Features, LayerFiles
 
 MARGIN = 256 / 224  # as classification is validated: SimMIM `data/data_finetune.py`
 SHARD_ROWS = 1024
-FORMAT = 1  # part of the digest: raise it where the same words would give other features or other files
+FORMAT = (
+    1  # part of the digest: raise it where the same words would give other features or other files
+)
 _BATCH = 64  # pictures of a forward pass
 _LARGEST = 65504.0  # of float16
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ import numpy as np
 from pyarrow import fs
 
 from mimray import __version__
-from mimray.data.collections import MultiLabelSource, check_pair, open_pictures
-from mimray.data.files import write_atomic
+from mimray.data.collections import COLLECTION, MultiLabelSource, check_pair, open_pictures
+from mimray.data.files import absolute, write_atomic
 from mimray.data.sources import Source
 from mimray.data.subset import choose, share
 from mimray.errors import UserError
@@ -145,10 +146,21 @@ class _Opened:
         }
 
 
+def absolute_data(uri: str) -> str:
+    """Paths mean the same in every process; builtin: and collection: are no paths."""
+    return uri if uri.startswith(("builtin:", COLLECTION)) else absolute(uri)
+
+
+def labels_share(labels: str | None) -> float:
+    """The share of labels that `--labels` or `data.labels` means, 1 for all; NaN where it is none."""
+    fraction = 1.0 if labels is None else share(labels)
+    return math.nan if fraction is None else fraction
+
+
 def of_labels(labels: str | None) -> str:
     """The end of a metric's name in MLflow: scores with fewer labels are no scores with all of them."""
-    fraction = None if labels is None else share(labels)
-    return "" if fraction in (None, 1.0) else f"_labels_{fraction:g}"
+    fraction = labels_share(labels)
+    return "" if fraction == 1.0 else f"_labels_{fraction:g}"
 
 
 def read_record(place: Path) -> Record | None:
@@ -164,9 +176,8 @@ def read_record(place: Path) -> Record | None:
 
 def _rows(source: Source, question: Question) -> np.ndarray:
     """What is learned from: the rows that a fine-tuning with `data.labels` has."""
-    asked = question.labels
-    fraction = 1.0 if asked is None else share(asked)
-    if fraction is None or not 0.0 < fraction <= 1.0:
+    asked, fraction = question.labels, labels_share(question.labels)
+    if not 0.0 < fraction <= 1.0:
         raise UserError(f"--labels {asked}: is not a share; write it like 10% or 0.1, above 0")
     if fraction == 1.0:
         return np.arange(len(source))

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from mimray.data.collections import COLLECTIONS, Collection, Metric, find_collection
-from mimray.data.files import absolute
+from mimray.data.collections import open_pictures
 from mimray.errors import UserError
 from mimray.evaluate.cells import Cell, FinetuneCell, ProbeCell
 from mimray.evaluate.checkpoint import Checkpoint, open_checkpoint
-from mimray.evaluate.frozen import Question
+from mimray.evaluate.frozen import Question, labels_share
+from mimray.evaluate.transfer_sets import SEVERAL, TransferSet
 from mimray.recipe import FinetuneRecipe, load_finetune_recipe
 from mimray.train.parent import CELL
 
@@ -27,27 +23,18 @@ _OF_CHECKPOINT = ("encoder", "image_size", "window")  # what a setting may say i
 
 
 @dataclass(frozen=True)
-class TransferSet:
-    """A column: `train` and `val` as `data.train` and `data.val` take them. `missing`: why it is left out,
-    or None."""
-
-    name: str
-    train: str
-    val: str
-    metric: Metric = "top1"
-    missing: str | None = None
-
-
-@dataclass(frozen=True)
 class Suite:
-    """Rows `checkpoints`, columns `sets`; `cells` of those that are there."""
+    """Rows `checkpoints`, columns `sets`. `recipes`: of each checkpoint, without set and seed; `cells`: all
+    that is run; `left_out`: why a checkpoint on a set is not, of a set that is missing too."""
 
     name: str
     place: Path
     checkpoints: dict[str, Checkpoint | None]
+    recipes: dict[str, FinetuneRecipe]
     sets: tuple[TransferSet, ...]
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
+    left_out: dict[tuple[str, str], str]
 
 
 def lay_out(
@@ -58,87 +45,69 @@ def lay_out(
     overrides: Sequence[str],
     storage: Path,
 ) -> Suite:
-    """All cells, each with its recipe. The suite's name follows from them, whether sets are missing or not.
+    """All cells, each with its recipe. The suite's name follows from what is asked for, whether sets are
+    missing or not.
 
-    Raises UserError in one line for a checkpoint or setting that does not fit.
+    Raises UserError in one line for a checkpoint or setting that does not fit, and where no cell is left.
     """
     for override in overrides:
         if (name := override.partition("=")[0]) in _OF_SUITE:
             raise UserError(f"{override!r}: the suite sets {name} itself, for every cell its own")
     if len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**63 for seed in seeds):
         raise UserError(f"--seeds {','.join(map(str, seeds))}: each once, and from 0 on")
-    load_finetune_recipe(recipe)  # a name that is none, or another kind of recipe, is told as such
-    checkpoints = _checkpoints(weights, overrides)
-    # from scratch the encoder is that of the others, or else the recipe's
-    like = next((c for c in checkpoints.values() if c is not None), None)
-    made = (
-        _cell(
-            (label, one.name, seed, one.metric), checkpoint, one, like, recipe, overrides, storage
-        )
-        for label, checkpoint in checkpoints.items()
-        for one in sets
-        for seed in seeds
+    checkpoints = _checkpoints(weights, load_finetune_recipe(recipe, [*overrides]), overrides)
+    settings = {
+        label: [*model, "speed.loader=torch", "speed.workers=1", *overrides]
+        for label, model in _models(checkpoints).items()
+    }
+    recipes = {label: load_finetune_recipe(recipe, own) for label, own in settings.items()}
+    cells: list[Cell] = []
+    left_out: dict[tuple[str, str], str] = {}
+    for label, checkpoint in checkpoints.items():
+        for one in sets:
+            if why := one.missing or _unfit(one, checkpoint, recipes[label]):
+                left_out[label, one.name] = why
+            elif checkpoint is not None and one.metric == SEVERAL:
+                cells += _probes(label, checkpoint, one, seeds, storage)
+            else:
+                cells += _tunings(label, checkpoint, one, seeds, recipe, settings[label], storage)
+    _check(cells, left_out)
+    digests = [[own.digest(), _digest(checkpoints[label])] for label, own in recipes.items()]
+    told = json.dumps([digests, [[one.name, one.train] for one in sets], list(seeds)])
+    name = f"semantic-{_short(told)}"
+    return Suite(
+        name=name,
+        place=storage / "suites" / name,
+        checkpoints=checkpoints,
+        recipes=recipes,
+        sets=tuple(sets),
+        seeds=tuple(seeds),
+        cells=tuple(cells),
+        left_out=left_out,
     )
-    cells = [cell for cell in made if cell is not None]
-    told = json.dumps([[cell.set, cell.seed, cell.name] for cell in cells]).encode()
-    name = f"semantic-{hashlib.sha256(told).hexdigest()[:8]}"
-    missing = {one.name for one in sets if one.missing}
-    there = tuple(cell for cell in cells if cell.set not in missing)
-    for label in checkpoints:
-        _check(next((c for c in there if c.checkpoint == label), None))
-    place = storage / "suites" / name
-    return Suite(name, place, checkpoints, tuple(sets), tuple(seeds), there)
 
 
-# ----- columns ------------------------------------------------------------------------------------------
-
-
-def find_sets(names: str | None, root: str | None) -> list[TransferSet]:
-    """Sets of the suite by name, and any others by URI; all of the suite's when `names` is None.
-
-    A set of which no folder is below `root` is marked missing; what is wrong inside one is found when it
-    is trained on. Raises UserError for an unknown name, and where none is there.
-    """
-    asked = list(COLLECTIONS) if names is None else [n.strip() for n in names.split(",")]
-    sets = [_find(name, root) for name in asked]
-    if len({one.name for one in sets}) < len(sets):
-        raise UserError(f"--sets {names}: two of them have one name")
-    if all(one.missing for one in sets):
-        more = f" (and {len(sets) - 1} more sets)" if len(sets) > 1 else ""
-        raise UserError(f"{sets[0].missing}{more}")
-    return sets
-
-
-def _find(name: str, root: str | None) -> TransferSet:
-    if name not in COLLECTIONS and ("/" in name or Path(name).exists()):
-        uri = absolute(name)
-        plain = re.sub(r"[^A-Za-z0-9._=-]+", "-", uri.rstrip("/").rpartition("/")[2]).strip("-._=")
-        return TransferSet(plain or "set", uri, uri)
-    collection = find_collection(name)
-    if root is None:
-        raise UserError(f"--data: name the folder of all sets, in which {name} is looked for")
-    base = absolute(root)
-    uri = f"collection:{name}:{base}"
-    return TransferSet(name, uri, uri, collection.metric, _missing(collection, base))
-
-
-def _missing(collection: Collection, root: str) -> str | None:
-    """Where a set comes from and how it is to lie, if it is not there."""
-    if any((Path(root) / folder).is_dir() for folder in collection.folders):
-        return None
-    try:
-        collection.open(root, "train")
-    except UserError as error:
-        return str(error)
-    return None
+def _check(cells: Sequence[Cell], left_out: dict[tuple[str, str], str]) -> None:
+    """Build and fill a checkpoint's model once for each kind of cell. Raises UserError where it does not
+    fit, and where there are no cells."""
+    if not cells:
+        first, *others = dict.fromkeys(left_out.values())
+        more = f" (and {len(others)} more)" if others else ""
+        raise UserError(f"nothing is left to run: {first}{more}")
+    for cell in {(cell.checkpoint, cell.protocol): cell for cell in cells}.values():
+        cell.check()
 
 
 # ----- rows ---------------------------------------------------------------------------------------------
 
 
-def _checkpoints(weights: Sequence[str], overrides: Sequence[str]) -> dict[str, Checkpoint | None]:
-    """By the name that stands in the table; None is from scratch."""
-    given = _model_settings(overrides)
+def _checkpoints(
+    weights: Sequence[str], asked: FinetuneRecipe, overrides: Sequence[str]
+) -> dict[str, Checkpoint | None]:
+    """By the name that stands in the table; None is from scratch. What the command line says of the
+    encoder wins over what a checkpoint tells."""
+    said = {override.partition("=")[0].removeprefix("model.") for override in overrides}
+    given = {name: getattr(asked.model, name) for name in _OF_CHECKPOINT if name in said}
     opened = [None if one == SCRATCH else open_checkpoint(one, **given) for one in weights]
     names = [SCRATCH if one is None else one.name for one in opened]
     labels = [
@@ -150,64 +119,80 @@ def _checkpoints(weights: Sequence[str], overrides: Sequence[str]) -> dict[str, 
     return dict(zip(labels, opened, strict=True))
 
 
-def _model_settings(overrides: Sequence[str]) -> dict[str, Any]:
-    """What the command line says of the encoder, which wins over what a checkpoint tells."""
-    words = (word.partition("=") for word in overrides)
-    told = {
-        name.removeprefix("model."): text for name, _, text in words if name.startswith("model.")
+def _models(checkpoints: dict[str, Checkpoint | None]) -> dict[str, list[str]]:
+    """The settings of each checkpoint's encoder. From scratch it is that of the first other one, of which
+    nothing was pre-trained, or else the recipe's."""
+    like = next((c for c in checkpoints.values() if c is not None), None)
+    nothing = {"weights": None, "pretrained_windows": None}
+    scratch = {} if like is None else like.model | nothing
+    models = {label: scratch if c is None else c.model for label, c in checkpoints.items()}
+    return {
+        label: [f"model.{name}={json.dumps(value)}" for name, value in model.items()]
+        for label, model in models.items()
     }
+
+
+# ----- cells --------------------------------------------------------------------------------------------
+
+
+def _unfit(one: TransferSet, checkpoint: Checkpoint | None, recipe: FinetuneRecipe) -> str | None:
+    """Why there is nothing to score; None where there is."""
+    if one.metric != SEVERAL:
+        return None
+    if checkpoint is None:
+        return (
+            f"{one.name} from scratch: its pictures have several labels, so frozen features are probed, "
+            f"and from scratch they have learned nothing"
+        )
+    if labels_share(recipe.data.labels) < 1.0:
+        return (
+            f"{one.name}: its pictures have several labels, of which data.labels={recipe.data.labels} "
+            f"takes no share; without data.labels it is probed"
+        )
+    return None
+
+
+def _probes(
+    label: str, checkpoint: Checkpoint, one: TransferSet, seeds: Sequence[int], storage: Path
+) -> Iterator[ProbeCell]:
+    """A linear probe for each seed; another checkpoint or other pictures make another one."""
     try:
-        return {name: yaml.safe_load(told[name]) for name in _OF_CHECKPOINT if name in told}
-    except yaml.YAMLError:
-        return {}  # the recipe's reader says what is wrong
+        data = [open_pictures(one.train, "train").digest, open_pictures(one.val, "val").digest]
+    except UserError:  # the cell says what is damaged
+        data = []
+    for seed in seeds:
+        name = f"{CELL}{one.name}-{_short(f'{checkpoint} {one.train} {data} {seed}')}"
+        asked = Question("linear", checkpoint, one.train, one.val, storage, seed=seed, name=name)
+        yield ProbeCell(label, one.name, seed, one.metric, asked)
 
 
-def _cell(
-    where: tuple[str, str, int, Metric],
+def _tunings(
+    label: str,
     checkpoint: Checkpoint | None,
     one: TransferSet,
-    like: Checkpoint | None,
+    seeds: Sequence[int],
     recipe: str,
-    overrides: Sequence[str],
+    settings: Sequence[str],
     storage: Path,
-) -> Cell | None:
-    """A cell; None where there is nothing to score: the features of an encoder from scratch."""
-    seed = where[2]
-    if (
-        one.metric == "map11"
-    ):  # several labels a picture: probed, for it cannot be fine-tuned on yet
-        if checkpoint is None:
-            return None
-        told = f"{checkpoint} {one.train} {seed}"
-        name = f"{CELL}{one.name}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
-        asked = Question("linear", checkpoint, one.train, one.val, storage, seed=seed, name=name)
-        return ProbeCell(*where, asked)
-    fits = checkpoint or like
-    model = {} if fits is None else fits.model | {"weights": checkpoint and checkpoint.weights}
-    settings = [
-        *(f"model.{name}={json.dumps(value)}" for name, value in model.items()),
-        *("speed.loader=torch", "speed.workers=1"),
-        *overrides,
-        *(f"data.train={json.dumps(one.train)}", f"data.val={json.dumps(one.val)}"),
-        *(f"run.seed={seed}", f"run.storage={json.dumps(str(storage))}"),
-    ]
-    return FinetuneCell(*where, _named(load_finetune_recipe(recipe, settings), checkpoint, one))
+) -> Iterator[FinetuneCell]:
+    """A fine-tuning for each seed. The same cell of another suite is the same run, and other weights in
+    the same place are another one."""
+    for seed in seeds:
+        own = [
+            *settings,
+            *(f"data.train={json.dumps(one.train)}", f"data.val={json.dumps(one.val)}"),
+            *(f"run.seed={seed}", f"run.storage={json.dumps(str(storage))}"),
+        ]
+        asked = load_finetune_recipe(recipe, own)
+        name = f"{CELL}{one.name}-{_short(f'{asked.digest()} {_digest(checkpoint)}')}"
+        run = asked.run.model_copy(update={"name": name})
+        named = asked.model_copy(update={"name": f"{CELL}{one.name}", "run": run})
+        yield FinetuneCell(label, one.name, seed, one.metric, named)
 
 
-def _named(
-    recipe: FinetuneRecipe, checkpoint: Checkpoint | None, one: TransferSet
-) -> FinetuneRecipe:
-    """The cell's own name: the same cell of another suite is the same run, and other weights in the same
-    place are another one."""
-    told = f"{recipe.digest()} {checkpoint and checkpoint.digest}"
-    name = f"{CELL}{one.name}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
-    run = recipe.run.model_copy(update={"name": name})
-    return recipe.model_copy(update={"name": f"{CELL}{one.name}", "run": run})
+def _digest(checkpoint: Checkpoint | None) -> str | None:
+    return None if checkpoint is None else checkpoint.digest
 
 
-def _check(cell: Cell | None) -> None:
-    """Build a checkpoint's model and fill it, once. Raises UserError where it does not fit."""
-    if isinstance(cell, FinetuneCell):
-        cell.check()
-    elif isinstance(cell, ProbeCell):
-        cell.question.checkpoint.build()
+def _short(told: str) -> str:
+    return hashlib.sha256(told.encode()).hexdigest()[:8]

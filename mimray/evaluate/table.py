@@ -13,17 +13,20 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from mimray.data.files import write_atomic
-from mimray.evaluate.cells import WAITING, Cell, Failures, Outcome
-from mimray.evaluate.frozen import Draw
-from mimray.evaluate.suite import Suite, TransferSet
+from mimray.evaluate.cells import FAILED, WAITING, Cell, Failures, Outcome
+from mimray.evaluate.frozen import Draw, labels_share, of_labels
+from mimray.evaluate.suite import Suite
+from mimray.evaluate.transfer_sets import TransferSet
 from mimray.train.parent import tell_parent
 
-FAILED, MISSING = "failed", "missing"
+MISSING, LEFT_OUT = "missing", "left out"
 _WORST = (FAILED, "stopped", WAITING, "starting", "running")  # a row's status, when seeds differ
 _FAILURES = "failures.json"
 _TYPES = {
-    **dict.fromkeys(("checkpoint", "weights", "kind", "set", "metric", "protocol"), pa.string()),
-    **dict.fromkeys(("mean", "spread", "best_mean"), pa.float64()),
+    **dict.fromkeys(("checkpoint", "weights", "kind", "encoder"), pa.string()),
+    "image_size": pa.int64(),
+    **dict.fromkeys(("set", "metric", "protocol"), pa.string()),
+    **dict.fromkeys(("labels", "mean", "spread", "best_mean"), pa.float64()),
     "seeds": pa.list_(pa.int64()),
     "scores": pa.list_(pa.float64()),
     "test": pa.int64(),
@@ -32,25 +35,36 @@ _TYPES = {
 }
 _SCHEMA = pa.schema(list(_TYPES.items()))
 Rows = list[dict[str, Any]]
-"""One for each checkpoint and set. `mean` and `spread` (sample standard deviation) of the `scores` of those
-`seeds` that are finished; `best_mean`: of each run's best evaluation; `test`: pictures; `status`: of
-all seeds, or missing; `reason`: of a failure, or what is missing."""
+"""One for each checkpoint and set. `image_size`: pixels; `labels`: the share that is trained on.
+`mean` and `spread` (sample standard deviation) of the `scores` of those `seeds` that are finished;
+`best_mean`: of each run's best evaluation, where all of them note one; `test`: pictures; `status`: of all
+seeds, missing (the set) or left out; `reason`: of a failure, or why there is no score."""
 
 
 def table(suite: Suite, failures: Failures) -> Rows:
     """Rows in the order of checkpoints and sets, from the cells' records and what failed without one."""
     return [
-        _missing(label, one, suite) if one.missing else _row(label, one, suite, cells, failures)
+        _without(label, one, suite)
+        if (label, one.name) in suite.left_out
+        else _row(label, one, suite, failures)
         for label in suite.checkpoints
         for one in suite.sets
-        for cells in [[c for c in suite.cells if (c.checkpoint, c.set) == (label, one.name)]]
-        if cells or one.missing
     ]
 
 
-def _row(
-    label: str, one: TransferSet, suite: Suite, cells: list[Cell], failures: Failures
-) -> dict[str, Any]:
+def unlike(rows: Rows) -> str | None:
+    """In what the checkpoints differ besides their pre-training, in one line; None where they do not."""
+    own = {row["checkpoint"]: row for row in rows}
+    told = []
+    for column, name, unit in (("encoder", "encoder", ""), ("image_size", "image size", " px")):
+        if len({row[column] for row in own.values()}) > 1:
+            values = ", ".join(f"{label} {row[column]}{unit}" for label, row in own.items())
+            told.append(f"{name} ({values})")
+    return f"not under one protocol: checkpoints differ in {' and '.join(told)}" if told else None
+
+
+def _row(label: str, one: TransferSet, suite: Suite, failures: Failures) -> dict[str, Any]:
+    cells = [cell for cell in suite.cells if (cell.checkpoint, cell.set) == (label, one.name)]
     outcomes = [_outcome(cell, failures) for cell in cells]
     done = [(c.seed, o) for c, o in zip(cells, outcomes, strict=True) if o.score is not None]
     scores = [outcome.score for _, outcome in done if outcome.score is not None]
@@ -61,7 +75,7 @@ def _row(
         "protocol": cells[0].protocol,
         "mean": statistics.mean(scores) if scores else None,
         "spread": statistics.stdev(scores) if len(scores) > 1 else None,
-        "best_mean": statistics.mean(best) if best else None,
+        "best_mean": statistics.mean(best) if best and len(best) == len(scores) else None,
         "seeds": [seed for seed, _ in done],
         "scores": scores,
         "test": next((o.test for o in outcomes if o.test is not None), None),
@@ -80,26 +94,29 @@ def _outcome(cell: Cell, failures: Failures) -> Outcome:
     return outcome
 
 
-def _missing(label: str, one: TransferSet, suite: Suite) -> dict[str, Any]:
+def _without(label: str, one: TransferSet, suite: Suite) -> dict[str, Any]:
     nothing = dict.fromkeys(("protocol", "mean", "spread", "best_mean", "test"))
     return {
         **_names(label, one, suite),
         **nothing,
         "seeds": [],
         "scores": [],
-        "status": MISSING,
-        "reason": one.missing,
+        "status": MISSING if one.missing else LEFT_OUT,
+        "reason": suite.left_out[label, one.name],
     }
 
 
 def _names(label: str, one: TransferSet, suite: Suite) -> dict[str, Any]:
-    checkpoint = suite.checkpoints[label]
+    checkpoint, recipe = suite.checkpoints[label], suite.recipes[label]
     return {
         "checkpoint": label,
         "weights": None if checkpoint is None else checkpoint.weights,
         "kind": "from scratch" if checkpoint is None else checkpoint.kind,
+        "encoder": recipe.model.encoder,
+        "image_size": recipe.model.image_size,
         "set": one.name,
         "metric": one.metric,
+        "labels": labels_share(recipe.data.labels),
     }
 
 
@@ -113,13 +130,18 @@ def write_table(suite: Suite, rows: Rows, draw: Draw) -> None:
     csv.writer(text, lineterminator="\n").writerows([list(_TYPES), *shown])
     pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), packed)
     files = {
-        "table.json": json.dumps({"name": suite.name, "rows": rows}, indent=2).encode() + b"\n",
+        "table.json": json.dumps(as_json(suite, rows), indent=2).encode() + b"\n",
         "table.csv": text.getvalue().encode(),
         "table.parquet": packed.getvalue(),
-        "bars.png": draw([row for row in rows if row["status"] != MISSING], suite.name),
+        "bars.png": draw([row for row in rows if row["protocol"] is not None], suite.name),
     }
     for name, data in files.items():
         write_atomic(fs.LocalFileSystem(), str(suite.place / name), data)
+
+
+def as_json(suite: Suite, rows: Rows) -> dict[str, Any]:
+    """What `--json` prints and `table.json` holds. `unlike`: see there."""
+    return {"name": suite.name, "uri": str(suite.place), "unlike": unlike(rows), "rows": rows}
 
 
 def _flat(value: Any) -> Any:
@@ -153,4 +175,5 @@ def tell_parents(suite: Suite, rows: Rows) -> None:
             if row["checkpoint"] == label and row["status"] == "finished":
                 own = (c for c in suite.cells if (c.checkpoint, c.set) == (label, row["set"]))
                 when = max(cell.outcome().time or 0.0 for cell in own)
-                tell_parent(checkpoint.weights, {f"transfer/{row['set']}": row["mean"]}, when)
+                name = f"transfer/{row['set']}{of_labels(suite.recipes[label].data.labels)}"
+                tell_parent(checkpoint.weights, {name: row["mean"]}, when)

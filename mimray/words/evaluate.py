@@ -32,7 +32,9 @@ def add_words(evaluate: argparse.ArgumentParser) -> None:
             "--pooling", choices=["mean", "cls"], default="mean",
             help="over positions, or the class token of a ViT (default mean)",
         )  # fmt: skip
-        action.add_argument("--labels", metavar="SHARE", help="of every class, like 10%% or 0.1")
+        action.add_argument(
+            "--labels", metavar="SHARE", help="of every class, like 10%% or 0.1; all when not given"
+        )
         action.add_argument("--seed", type=int, default=0, metavar="N", help="of the probe")
         action.add_argument("--encoder", metavar="NAME", help="where the weights do not tell")
         action.add_argument(
@@ -56,7 +58,10 @@ def add_words(evaluate: argparse.ArgumentParser) -> None:
         help="names, or URIs of other sets, with commas; all when not given",
     )
     suite.add_argument("--seeds", default="0,1,2", metavar="N,N", help="(default 0,1,2)")
-    suite.add_argument("--recipe", default="finetune_transfer", metavar="RECIPE")
+    suite.add_argument(
+        "--recipe", default="finetune_transfer", metavar="RECIPE",
+        help="of fine-tuning, for all sets (default finetune_transfer)",
+    )  # fmt: skip
     suite.add_argument(
         "--cpus", type=count, metavar="N",
         help="of each task, without a GPU; a GPU each where there are, else 1 when not given",

@@ -20,6 +20,8 @@ def test_a_run_knows_its_encoder(pretrained):
         assert (found.encoder, found.image_size, found.window) == ("vit_nano", 32, None)
         assert (found.name, found.kind, found.finetuned) == ("mim", "MIM", False)
         assert not found.build().training
+        # a run that goes on has other weights later
+        assert found.weights == str(pretrained / "checkpoints" / "step-00000002")
     assert open_checkpoint(str(pretrained), image_size=64).image_size == 64
 
 
@@ -27,6 +29,24 @@ def weights_file(path, name, size, window=None, **more):
     encoder = build_encoder(name, size, window, **more)
     save_file({f"encoder.{n}": t.contiguous() for n, t in encoder.state_dict().items()}, path)
     return str(path)
+
+
+def test_a_window_where_there_are_none(pretrained):
+    with pytest.raises(UserError, match="vit_nano has no windows, so leave out --window 7"):
+        open_checkpoint(str(pretrained), window=7)
+
+
+def test_a_fine_tuning_without_its_last_layers(tmp_path):
+    encoder = build_encoder("vit_nano", 32, finetune=True, drop_layers=2)
+    state = {f"encoder.{n}": t.contiguous() for n, t in encoder.state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    (tmp_path / "run.json").write_text(json.dumps({"recipe_digest": "r", "uid": "u"}))
+    model = {"encoder": "vit_nano", "image_size": 32, "drop_layers": 2, "drop_from": "last"}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"task": "classify", "model": model}))
+    built = open_checkpoint(str(tmp_path)).build()
+    assert [len(stage) for stage in built.stage_blocks()] == [
+        len(stage) for stage in encoder.stage_blocks()
+    ]
 
 
 def test_another_s_file_tells_its_encoder_or_is_told(tmp_path):

@@ -15,6 +15,7 @@ from mimray.errors import UserError
 from mimray.evaluate import extraction as module
 from mimray.evaluate.checkpoint import open_checkpoint
 from mimray.evaluate.extraction import Extraction
+from mimray.evaluate.layer_files import LayerFiles
 from mimray.evaluate.probing import Labelled
 from mimray.evaluate.workers import Share, extract_here
 from mimray.mim.normalisation import normalise
@@ -40,9 +41,9 @@ def never(*_):
     raise AssertionError("it is computed again")
 
 
-def same(one, other):
+def same(one, other, layers=LAYERS):
     assert np.array_equal(one.rows, other.rows)
-    return all(np.array_equal(one.layers[name], other.layers[name]) for name in LAYERS)
+    return all(np.array_equal(one.layers[name], other.layers[name]) for name in layers)
 
 
 def test_they_are_those_of_the_encoder(ask):
@@ -72,33 +73,86 @@ def test_pictures_are_cut_as_classification_is_validated(ask):
 
 def test_they_are_computed_once(ask, monkeypatch):
     first = extract_here(ask, ONE)
-    assert not list(ask.place.glob("shard-*"))
+    assert not list(ask.place.glob("*.safetensors"))
     monkeypatch.setattr(Extraction, "compute", never)
     assert same(extract_here(replace(ask), ONE), first)
 
 
+def test_a_layer_is_found_whatever_else_is_asked_for(ask, monkeypatch):
+    """And of what is not there only that is computed."""
+    whole = extract_here(replace(ask, folder=ask.folder / "whole"), ONE)
+    computed = []
+
+    def noted(encoder, images, layers, pooling):
+        computed.append(tuple(layers))
+        return pooled_features(encoder, images, layers, pooling)
+
+    monkeypatch.setattr("mimray.downstream.features.pooled_features", noted)
+    one = replace(ask, layers=("block 2",))
+    assert one.place == ask.place
+    extract_here(one, ONE)
+    assert set(computed) == {("block 2",)} and ask.missing() == [0, 1, 2]
+    computed.clear()
+    assert same(extract_here(ask, ONE), whole)
+    assert set(computed) == {("last",)}
+    monkeypatch.setattr(Extraction, "compute", never)
+    for layers in (("last",), ("block 2",), ("last", "block 2")):
+        found = extract_here(replace(ask, layers=layers), ONE)
+        assert tuple(found.layers) == layers
+        assert all(np.array_equal(found.layers[name], whole.layers[name]) for name in layers)
+
+
 def test_an_extraction_that_was_killed_goes_on(ask):
+    """Also with other layers: what one has of a shard need not be computed again."""
     whole = extract_here(replace(ask, folder=ask.folder / "whole"), ONE)
     ask.compute(0)
     ask.compute(1)
-    shards = sorted(ask.place.glob("shard-*"))
-    shards[1].write_bytes(shards[1].read_bytes()[:-1])  # truncated
-    before = shards[0].stat().st_mtime_ns
+    first, second = (ask.place / f"last.0000{number}.safetensors" for number in range(2))
+    second.write_bytes(second.read_bytes()[:-1])  # truncated
+    before = first.stat().st_mtime_ns
     assert ask.missing() == [1, 2]
+    assert replace(ask, layers=("block 2",)).missing() == [2]
     ask.compute(1)
-    assert ask.missing() == [2] and shards[0].stat().st_mtime_ns == before
+    assert ask.missing() == [2] and first.stat().st_mtime_ns == before
     assert same(extract_here(ask, ONE), whole)
 
 
-@pytest.mark.parametrize("name", ["last.npy", "block-2.npy", "rows.npy", "features.json"])
-@pytest.mark.parametrize("how", ["gone", "truncated"])
+@pytest.mark.parametrize("moment", ["join", "_values"])
+def test_two_at_once(ask, monkeypatch, moment):
+    """Another process asks for one of two layers, and is done in the middle of the other's work."""
+    whole = extract_here(replace(ask, folder=ask.folder / "whole"), ONE)
+    other = replace(ask, layers=("block 2",))
+    for number in ask.missing():
+        ask.compute(number)
+    goes_on = getattr(LayerFiles, moment)
+
+    def interrupted(*arguments):
+        monkeypatch.setattr(LayerFiles, moment, goes_on)
+        other.join()  # and removes the shards of its layer
+        return goes_on(*arguments)
+
+    monkeypatch.setattr(LayerFiles, moment, interrupted)
+    assert same(ask.join(), whole)
+    other.compute(1)  # it is late, and has nothing to do
+    assert not list(ask.place.glob("*.safetensors"))
+    assert same(extract_here(other, ONE), whole, other.layers)
+
+
+def test_what_other_hosts_wrote_is_not_seen(ask):
+    ask.compute(0)
+    with pytest.raises(UserError, match="name a --storage that all hosts share"):
+        ask.join()
+
+
+@pytest.mark.parametrize("name", ["last-*.npy", "block-2-*.npy", "rows.npy"])
+@pytest.mark.parametrize("how", ["gone", "truncated", "empty"])
 def test_a_file_of_whole_features_that_is_damaged(ask, name, how):
     whole = {k: v.copy() for k, v in extract_here(ask, ONE).layers.items()}
-    file = ask.place / name
+    (file,) = ask.place.glob(name)
     data = file.read_bytes()
     file.unlink()
-    if how == "truncated":
-        file.write_bytes(data[:-3])
+    if how != "gone":
+        file.write_bytes(data[:-3] if how == "truncated" else b"")
     assert ask.missing() == [0, 1, 2]
     again = extract_here(ask, ONE).layers
     assert all(np.array_equal(again[name], whole[name]) for name in LAYERS)
@@ -106,8 +160,9 @@ def test_a_file_of_whole_features_that_is_damaged(ask, name, how):
 
 def test_rows_that_are_not_those_of_the_layers(ask):
     extract_here(ask, ONE)
-    np.save(ask.place / "rows.npy", ask.rows[1:])
-    assert ask.missing() == [0, 1, 2]
+    for rows in (ask.rows[1:], ask.rows + 1):
+        np.save(ask.place / "rows.npy", rows)
+        assert ask.missing() == [0, 1, 2]
 
 
 def test_what_cannot_be_read_is_left_out(pretrained, folder, tmp_path):
@@ -127,23 +182,32 @@ def test_what_cannot_be_read_is_left_out(pretrained, folder, tmp_path):
         extract_here(nothing, ONE)
 
 
-def test_other_features_lie_elsewhere(ask):
+def test_other_features_lie_elsewhere(ask, monkeypatch):
     checkpoint = ask.checkpoint
-    places = {
-        other.place
-        for other in (
-            ask,
-            replace(ask, pooling="cls"),
-            replace(ask, layers=("last",)),
-            replace(ask, rows=np.arange(25)),
-            replace(ask, source=open_source("builtin:photos/train")),
-            replace(ask, checkpoint=replace(checkpoint, digest="other")),
-            replace(ask, checkpoint=replace(checkpoint, image_size=64)),
-        )
-    }
-    assert len(places) == 7
+    others = [
+        ask,
+        replace(ask, pooling="cls"),
+        replace(ask, rows=np.arange(25)),
+        replace(ask, source=open_source("builtin:photos/train")),
+        replace(ask, checkpoint=replace(checkpoint, digest="other")),
+        replace(ask, checkpoint=replace(checkpoint, image_size=64)),
+        replace(ask, checkpoint=replace(checkpoint, drop_layers=1)),
+    ]
+    assert len({other.place for other in others}) == 7
     elsewhere = replace(ask, checkpoint=replace(checkpoint, weights="/moved", name="moved"))
     assert elsewhere.place == ask.place
+    monkeypatch.setattr(module, "FORMAT", module.FORMAT + 1)
+    assert replace(ask).place != ask.place
+
+
+def test_readers_and_threads_are_as_many_as_cpus():
+    for cpus in range(2, 40):
+        one = Share(cpus)
+        assert one.readers + one.threads == cpus and 1 <= one.readers <= cpus / 2
+        driven = Share(cpus, 1)
+        assert (driven.readers, driven.threads) == (cpus - 1, 1)
+    assert (Share(1).readers, Share(1).threads) == (0, 1)
+    assert (Share(1, 1).readers, Share(1, 1).threads) == (1, 1)
 
 
 def test_values_beyond_float16_and_no_values(ask):

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -9,6 +10,7 @@ from mimray.cli import main
 from mimray.data.collections import COLLECTIONS, open_pictures
 from mimray.data.subset import choose
 from mimray.evaluate.extraction import Extraction
+from mimray.evaluate.frozen import of_labels
 from mimray.evaluate.probing import chosen, labels_of
 from tests.data.collection_fixtures import small
 from tests.evaluate.conftest import PHOTOS
@@ -88,6 +90,28 @@ def test_several_labels_a_picture(evaluate, tmp_path, monkeypatch):
     assert 0 < row["map11"] <= 1 and "top1" not in row
     status, _, err = evaluate("knn", "--data", uri, "--layers", "last")
     assert status == 2 and "several labels" in err
+    share = ("linear", "--data", uri, "--layers", "last", "--labels")
+    status, _, err = evaluate(*share, "10%")
+    (line,) = err.strip().splitlines()
+    assert status == 2 and "--labels 10%: a share is taken of each class" in line
+    again = json.loads(evaluate(*share, "100%", "--json")[1])
+    assert again == found  # all of them are no share
+
+
+def test_a_positive_that_nobody_can_read(evaluate, tmp_path, monkeypatch):
+    """The test has no average precision then."""
+    monkeypatch.setitem(COLLECTIONS, "voc2007", small("voc2007", tmp_path))
+    monkeypatch.setattr("mimray.evaluate.probing.labels_of", lambda s: np.full((len(s), 20), -1))
+    words = ("--data", f"collection:voc2007:{tmp_path}", "--layers", "last")
+    status, _, err = evaluate("linear", *words)
+    assert status == 2 and "no label is positive" in err.strip().splitlines()[-1]
+
+
+def test_scores_with_fewer_labels_have_names_of_their_own():
+    assert [of_labels(text) for text in (None, "100%", "10%", "0.01")] == [
+        *("", ""),
+        *("_labels_0.1", "_labels_0.01"),
+    ]
 
 
 def test_the_test_has_no_part_in_what_stands_for_all():
@@ -106,7 +130,9 @@ def test_the_test_has_no_part_in_what_stands_for_all():
         (["--layers", "block 9"], "layer 'block 9' is not one of the encoder's; did you mean"),
         (["--labels", "200%"], "is not a share"),
         (["--labels", "0%"], "is not a share"),
+        (["--labels", "nan"], "is not a share"),
         (["--seed", "-1"], "--seed -1"),
+        (["--window", "7"], "vit_nano has no windows, so leave out --window 7"),
         (["--image-size", "36"], "not a multiple of vit_nano's stride 8; 32 is"),
         (["--encoder", "swin_nano", "--image-size", "96"], "weights of vit: embed 144"),
         (["--val", "builtin:photos/train"], "are the same pictures"),

@@ -7,8 +7,9 @@ import yaml
 
 from mimray.cli import main
 from mimray.evaluate.cells import Draws, run_cells
-from mimray.evaluate.suite import find_sets, lay_out
+from mimray.evaluate.suite import lay_out
 from mimray.evaluate.table import table, tell_parents
+from mimray.evaluate.transfer_sets import find_sets
 from mimray.evaluate.workers import Share
 from mimray.train.run_folder import RunFolder
 from mimray.train.sync import sync

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,11 +15,14 @@ from mimray.cli import main
 from mimray.data.collections import COLLECTIONS
 from mimray.errors import UserError
 from mimray.evaluate import cells as module
+from mimray.evaluate import suite as module_of_suite
 from mimray.evaluate.cells import Draws, FinetuneCell, ProbeCell, run_cells
-from mimray.evaluate.suite import find_sets, lay_out
-from mimray.evaluate.table import table, write_failures, write_table
+from mimray.evaluate.checkpoint import open_checkpoint
+from mimray.evaluate.suite import lay_out
+from mimray.evaluate.table import table, unlike, write_failures, write_table
+from mimray.evaluate.transfer_sets import find_sets
 from mimray.evaluate.workers import Share
-from mimray.report.suite import suite_bars
+from mimray.report.suite import caption, suite_bars
 from tests.data.collection_fixtures import small
 from tests.evaluate.conftest import QUICK, SMALL
 from tests.evaluate.test_checkpoint import weights_file
@@ -37,6 +41,12 @@ def sets(tmp_path_factory):
         for name in SETS:
             patch.setitem(COLLECTIONS, name, small(name, root))
         yield root
+
+
+@pytest.fixture
+def own_sets(sets, tmp_path):
+    """A copy of those, to be changed."""
+    return Path(shutil.copytree(sets, tmp_path / "sets"))
 
 
 def suite_of(weights, names, root, storage, seeds=(0,), words=()):
@@ -60,20 +70,25 @@ def test_every_set_has_its_score(ran, folder):
     assert not failures
     found = {(row["checkpoint"], row["set"]): row for row in rows}
     assert {name for _, name in found} == {*SETS, "cars", folder.name, "photos"}
+    # features from scratch have learned nothing
+    untrained = found.pop(("scratch", "voc2007"))
+    assert untrained["status"] == "left out" and "probed" in untrained["reason"]
     for (checkpoint, name), row in found.items():
         if name == "cars":
             assert row["status"] == "missing" and row["mean"] is None
+            assert row["encoder"] == "vit_nano"
             assert "ai.stanford.edu" in row["reason"] and "devkit/cars_meta.mat" in row["reason"]
             continue
         assert row["status"] == "finished" and 0 <= row["mean"] <= 1 and row["spread"] is None
         assert row["kind"] == ("MIM" if checkpoint == "mim" else "from scratch")
+        assert (row["encoder"], row["image_size"], row["labels"]) == ("vit_nano", 32, 1.0)
     metrics = {name: row["metric"] for (_, name), row in found.items()}
     assert metrics["dtd"] == "top1" and metrics["pets"] == "mean_per_class"
     tests = {name: row["test"] for (_, name), row in found.items()}
     assert (tests["dtd"], tests["voc2007"], tests[folder.name], tests["photos"]) == (4, 20, 20, 120)
     assert found["mim", "voc2007"]["protocol"] == "linear probe"
     assert found["mim", "pets"]["protocol"] == "fine-tuned"
-    assert ("scratch", "voc2007") not in found  # its features are of nothing learned
+    assert unlike(rows) is None
 
 
 def test_the_score_is_that_of_the_set_s_metric(ran, monkeypatch):
@@ -82,10 +97,13 @@ def test_the_score_is_that_of_the_set_s_metric(ran, monkeypatch):
     record = json.loads((suite.place.parents[1] / cell.name / "run.json").read_text())
     row = next(r for r in rows if (r["checkpoint"], r["set"]) == ("mim", "pets"))
     assert row["scores"] == [record["final"]["val/mean_per_class"]]
-    assert record["weights"].endswith("mim") and record["recipe"] == "transfer-pets"
+    assert record["weights"].startswith(cell.recipe.model.weights)
+    assert record["recipe"] == "transfer-pets"
     final = {"val/top1": 0.25, "val/top1_best": 0.3, "val/mean_per_class": 0.5}
     monkeypatch.setattr(module.RunFolder, "record", lambda _: record | {"final": final})
-    assert cell.outcome().score == 0.5
+    assert (cell.outcome().score, cell.outcome().best) == (0.5, None)  # of an older run
+    final["val/mean_per_class_best"] = 0.6
+    assert (cell.outcome().score, cell.outcome().best) == (0.5, 0.6)
     other = next(c for c in suite.cells if (c.checkpoint, c.set) == ("mim", "dtd"))
     record["recipe_digest"] = other.recipe.digest()
     assert (other.outcome().score, other.outcome().best) == (0.25, 0.3)
@@ -142,6 +160,77 @@ def test_a_cell_that_fails_leaves_the_others_and_says_why(pretrained, folder, se
     assert run_cells([cells[3]], NOTHING, Share()) == {}
 
 
+def test_a_best_of_which_one_run_knows_nothing(pretrained, folder, tmp_path):
+    suite = suite_of([pretrained], [folder], None, tmp_path, (0, 1, 2))
+    for cell, best in zip(suite.cells, (0.75, None, 0.5), strict=True):
+        outcome = module.Outcome("finished", 0.5, best, 20)
+        object.__setattr__(cell, "outcome", lambda outcome=outcome: outcome)
+    (row,) = table(suite, {})
+    assert row["mean"] == 0.5 and row["best_mean"] is None
+    object.__setattr__(suite.cells[1], "outcome", suite.cells[0].outcome)
+    assert table(suite, {})[0]["best_mean"] == pytest.approx(2 / 3)
+
+
+def test_records_that_are_damaged_show_up_as_failed(pretrained, folder, sets, tmp_path):
+    suite = suite_of([pretrained], [folder, "voc2007"], sets, tmp_path)
+    tuned, probe = (cell.name for cell in suite.cells)
+    for file in (tmp_path / tuned / "run.json", tmp_path / "evaluate" / probe / "result.json"):
+        file.parent.mkdir(parents=True)
+        file.write_text("{")
+    rows = table(suite, {})
+    assert [row["status"] for row in rows] == ["failed", "failed"]
+    assert "cannot be read" in rows[0]["reason"] and "remove it" in rows[1]["reason"]
+
+
+def test_a_share_of_labels_leaves_out_what_has_several(pretrained, sets, tmp_path):
+    words = ["data.labels=50%"]
+    suite = suite_of([pretrained], ["voc2007", "dtd"], sets, tmp_path, words=words)
+    assert [cell.set for cell in suite.cells] == ["dtd"]
+    voc, dtd = table(suite, {})
+    assert (voc["status"], voc["mean"], voc["labels"]) == ("left out", None, 0.5)
+    assert "of which data.labels=50% takes no share" in voc["reason"]
+    assert (dtd["status"], dtd["labels"]) == ("waiting", 0.5)
+    whole = suite_of([pretrained], ["voc2007"], sets, tmp_path, words=["data.labels=100%"])
+    assert len(whole.cells) == 1
+
+
+def test_checkpoints_that_differ_are_told(pretrained, folder, tmp_path):
+    file = weights_file(tmp_path / "swin.safetensors", "swin_nano", 96, 6)
+    suite = suite_of([pretrained, file], [folder], None, tmp_path)
+    rows = table(suite, {})
+    assert unlike(rows) == (
+        "not under one protocol: checkpoints differ in encoder (mim vit_nano, swin swin_nano) "
+        "and image size (mim 32 px, swin 224 px)"
+    )
+    assert unlike(rows) in caption(rows)
+    write_table(suite, rows, suite_bars)
+    assert json.loads((suite.place / "table.json").read_text())["unlike"] == unlike(rows)
+
+
+def test_bars_show_what_does_not_compare(monkeypatch):
+    def row(set_, protocol, status, mean, **more):
+        same = {"checkpoint": "mim", "encoder": "vit_nano", "image_size": 32, "metric": "top1"}
+        found = {"set": set_, "protocol": protocol, "status": status, "mean": mean}
+        return same | {"spread": None} | found | more
+
+    rows = [
+        row("dtd", "fine-tuned", "finished", 0.5, spread=0.1),
+        row("cars", "fine-tuned", "failed", 0.75),
+        row("pets", "fine-tuned", "waiting", None),
+        row("voc2007", "linear probe", "finished", 0.25, metric="map11"),
+    ]
+    notes = ["* linear probe of frozen features", "hatched: not all seeds are finished"]
+    assert caption(rows) == notes
+    assert caption(rows[:1]) == []
+    monkeypatch.setattr("mimray.report.suite.finished", lambda axes: axes)
+    axes = suite_bars(rows, "title")
+    assert [bar.get_hatch() or "" for bar in axes.patches] == ["", "////", ""]
+    assert [bar.get_height() for bar in axes.patches] == [50.0, 75.0, 25.0]
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert [name.partition("\n")[0] for name in names] == ["dtd", "cars", "pets", "voc2007 *"]
+    assert axes.figure.get_supxlabel() == "; ".join(notes)
+
+
 def test_the_checkpoint_fits_the_recipe_and_the_command_line_wins(pretrained, folder, tmp_path):
     suite = suite_of([pretrained, "scratch"], [folder], None, tmp_path, words=["data.labels=50%"])
     for cell in suite.cells:
@@ -160,8 +249,8 @@ def test_what_a_task_reserves_is_what_it_uses(pretrained, folder, tmp_path):
     digest = cell.recipe.digest()
     for share, device, processes in (
         (Share(1), "cpu", 0),
-        (Share(4), "cpu", 3),
-        (Share(8, 1), "gpu", 8),
+        (Share(4), "cpu", 1),
+        (Share(8, 1), "gpu", 7),
     ):
         placed = cell._placed(share)
         assert (placed.speed.device, placed.speed.loader_processes) == (device, processes)
@@ -184,6 +273,33 @@ def test_names_follow_from_what_is_computed(pretrained, folder, sets, tmp_path):
     assert isinstance(probe, ProbeCell) and probe.outcome().status == "waiting"
 
 
+def test_a_probe_of_other_pictures_is_another_one(pretrained, own_sets, tmp_path):
+    def name():
+        return suite_of([pretrained], ["voc2007"], own_sets, tmp_path).cells[0].name
+
+    first = name()
+    assert name() == first
+    marks = own_sets / "VOCdevkit/VOC2007/ImageSets/Main/cat_test.txt"
+    text = marks.read_text()
+    marks.write_text(text.replace("-1\n", " 0\n", 1))
+    assert name() != first
+    marks.write_text("nothing")  # the cell says so, when it runs
+    suite = suite_of([pretrained], ["voc2007"], own_sets, tmp_path)
+    failures = run_cells(list(suite.cells), NOTHING, Share())
+    (row,) = table(suite, failures)
+    assert row["status"] == "failed" and "cat_test.txt" in row["reason"]
+
+
+def test_from_scratch_nothing_was_pre_trained(folder, tmp_path):
+    """So the windows of a pre-training at another size scale nothing."""
+    file = weights_file(tmp_path / "v2.safetensors", "swinv2_nano", 96, 6)
+    checkpoint = open_checkpoint(file, image_size=96)
+    resized = replace(checkpoint, pretrained_windows=(6, 6, 3, 3))
+    settings = module_of_suite._models({"v2": resized, "scratch": None})
+    assert "model.pretrained_windows=[6, 6, 3, 3]" in settings["v2"]
+    assert {"model.pretrained_windows=null", "model.weights=null"} <= set(settings["scratch"])
+
+
 def test_the_suite_s_own_sets_in_the_papers_order(tmp_path):
     (tmp_path / "cifar-10-batches-bin").mkdir()
     sets = find_sets(None, str(tmp_path))
@@ -198,6 +314,7 @@ def test_the_suite_s_own_sets_in_the_papers_order(tmp_path):
         ("dtd,cars", "/nowhere", r"get it from https.*\(and 1 more sets\)"),
         ("dtd", None, "--data: name the folder of all sets"),
         ("/a/birds,/b/birds", None, "two of them have one name"),
+        ("dtd,,cars", "/nowhere", "one of the names is empty"),
     ],
 )
 def test_sets_that_cannot_be_meant(names, root, says):
@@ -210,8 +327,10 @@ def test_sets_that_cannot_be_meant(names, root, says):
     [
         (["run.seed=3"], "the suite sets run.seed itself"),
         (["model.image_size=33"], "image size 33 is not a multiple"),
-        (["model.encoder=swin_nano", "model.image_size=96"], "weights of vit: embed 144"),
+        (["model.encoder=swin_nano", "model.image_size=96"], "weights of vit"),
         (["optim.lrr=1"], "optim.lrr is not a setting; did you mean optim.lr"),
+        (["model.window=7"], "vit_nano has no windows"),
+        (["model.image_size=abc"], "model.image_size='abc'"),
         (["--seeds", "0,x"], "--seeds 0,x: write them like 0,1,2"),
         (["--seeds", "1,1"], "--seeds 1,1: each once"),
         (["--recipe", "demo"], "is a recipe for pre-training"),
@@ -223,6 +342,30 @@ def test_a_user_s_mistakes(pretrained, folder, tmp_path, capsys, words, says):
     assert main([*ask, "--storage", str(tmp_path), *words]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert says in line and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("weights", "words", "says"),
+    [
+        ("scratch", [], "nothing is left to run: voc2007 from scratch: "),
+        ("mim", ["data.labels=10%"], "nothing is left to run: voc2007: its pictures have several"),
+        ("mim", ["model.window=7"], "vit_nano has no windows"),
+        ("mim", ["model.image_size=33"], "image size 33 is not a multiple"),
+    ],
+)
+def test_a_suite_of_several_labels_only(pretrained, sets, tmp_path, capsys, weights, words, says):
+    given = str(pretrained) if weights == "mim" else weights
+    ask = ["evaluate", "suite", "semantic", "--from", given, "--sets", "voc2007,cars"]
+    ask += ["--data", str(sets), "--storage", str(tmp_path)]
+    assert main([*ask, *words]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert says in line and not list(tmp_path.iterdir())
+
+
+def test_settings_of_fine_tuning_are_checked_beside_a_probe(pretrained, sets, tmp_path):
+    words = ["augment.randaugment=rand-x9"]
+    with pytest.raises(UserError, match="rand-x9"):
+        suite_of([pretrained], ["voc2007", "dtd"], sets, tmp_path, words=words)
 
 
 def test_status_runs_nothing(pretrained, folder, tmp_path, capsys):

@@ -29,6 +29,7 @@ from mimray.errors import UserError
 from mimray.settings_errors import nearest
 
 __all__ = [
+    "COLLECTION",
     "COLLECTIONS",
     "Collection",
     "Metric",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from mimray.data.files import absolute
 from mimray.errors import UserError
 from mimray.evaluate.checkpoint import open_checkpoint
-from mimray.evaluate.frozen import Question, Record
+from mimray.evaluate.frozen import Question, Record, absolute_data
 from mimray.evaluate.workers import here, on_ray
 from mimray.train.console import Console
 from mimray.train.run_folder import to_json
@@ -28,8 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
     question = Question(
         kind=arguments.action,
         checkpoint=checkpoint,
-        data=_absolute(arguments.data),
-        val=_absolute(arguments.val or arguments.data),
+        data=absolute_data(arguments.data),
+        val=absolute_data(arguments.val or arguments.data),
         storage=storage_of(arguments.storage),
         layers=arguments.layers,
         pooling=arguments.pooling,
@@ -44,11 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(record, already)
     return 0
-
-
-def _absolute(uri: str) -> str:
-    """Paths mean the same in every process; builtin: and collection: are no paths."""
-    return uri if uri.startswith(("builtin:", "collection:")) else absolute(uri)
 
 
 def _print(record: Record, already: bool) -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from mimray.errors import RunFailed, UserError
-from mimray.evaluate.cells import Cell, Draws, Failures, run_all
-from mimray.evaluate.suite import Suite, find_sets, lay_out
+from mimray.evaluate.cells import FAILED, Cell, Draws, Failures, run_all
+from mimray.evaluate.suite import Suite, lay_out
 from mimray.evaluate.table import (
-    FAILED,
-    MISSING,
     Rows,
+    as_json,
     read_failures,
     table,
     tell_parents,
+    unlike,
     write_failures,
     write_table,
 )
+from mimray.evaluate.transfer_sets import find_sets
 from mimray.evaluate.workers import session
 from mimray.train.console import Console
 from mimray.verbs.evaluate import check_writable, percent, storage_of
@@ -42,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.status:
         tell_parents(suite, rows)
     if arguments.json:
-        print(json.dumps({"name": suite.name, "uri": str(suite.place), "rows": rows}))
+        print(json.dumps(as_json(suite, rows)))
     else:
         _print(suite, rows)
     return RunFailed.exit_code if any(row["status"] == FAILED for row in rows) else 0
@@ -56,24 +58,26 @@ def _seeds(text: str) -> list[int]:
 
 
 def _run(suite: Suite, cpus: int | None) -> Failures:
+    """What is not finished, by Ray; failures are written as they come, for whoever asks for `--status`."""
     from mimray.report.accuracy import layer_accuracy
     from mimray.report.curves import loss_curve
 
     console = Console()
-    for one in suite.sets:
-        if one.missing:
-            console.say(f"left out: {one.missing}")
+    for reason in dict.fromkeys(suite.left_out.values()):
+        console.say(f"left out: {reason}")
     waiting = [cell for cell in suite.cells if cell.outcome().status != "finished"]
     if not waiting:
         return {}
     with session(cpus) as share:
         what = "1 GPU" if share.gpus else f"{share.cpus} CPU(s)"
         console.say(f"{suite.name}: {len(waiting)} of {len(suite.cells)} cells, {what} each")
-        done = 0
+        done, known = 0, Failures()
 
         def said(cells: list[Cell], failures: Failures) -> None:
             nonlocal done
             done += len(cells)
+            known.update(failures)
+            write_failures(suite, known)
             for cell in cells:
                 score = percent(cell.outcome().score)
                 end = f"failed: {failures[cell.name]}" if cell.name in failures else score
@@ -88,42 +92,49 @@ def _print(suite: Suite, rows: Rows) -> None:
     """Checkpoints beside each other, a line a checkpoint, a column a set."""
     from rich.table import Table
 
-    columns = [one.name for one in suite.sets if not one.missing]
+    scored = {row["set"]: row for row in rows if row["protocol"] is not None}
+    columns = [one.name for one in suite.sets if one.name in scored]
     # no score is cut short, however many sets there are: the terminal wraps the lines
-    out = screen(80 + 24 * len(columns))
+    out = screen(100 + 24 * len(columns))
     shown = Table(box=None, pad_edge=False)
-    shown.add_column("checkpoint")
-    shown.add_column("pre-training")
+    for name in ("checkpoint", "pre-training", "encoder"):
+        shown.add_column(name)
     cells = {(row["checkpoint"], row["set"]): row for row in rows}
     for name in columns:
-        about = next(row for row in rows if row["set"] == name)
+        about = scored[name]
         mark = " *" if about["protocol"] == "linear probe" else ""
         test = "" if about["test"] is None else f"\n{about['test']} pictures"
         shown.add_column(f"{name}{mark}\n{about['metric']}{test}", justify="right")
     for label in suite.checkpoints:
-        own = [cells.get((label, name)) for name in columns]
-        kind = next(row["kind"] for row in rows if row["checkpoint"] == label)
-        shown.add_row(label, kind, *map(_cell, own))
+        own = next(row for row in rows if row["checkpoint"] == label)
+        encoder = f"{own['encoder']}, {own['image_size']} px"
+        shown.add_row(label, own["kind"], encoder, *(_cell(cells[label, name]) for name in columns))
     out.print(shown)
-    if any(row["protocol"] == "linear probe" for row in rows):
-        out.print("* a linear probe of frozen features: pictures of several labels")
-    for reason in dict.fromkeys(
-        f"{row['checkpoint']} {row['set']} failed: {row['reason']}"
-        if row["status"] == FAILED
-        else f"left out: {row['reason']}"
-        for row in rows
-        if row["status"] in (FAILED, MISSING)
-    ):
-        out.print(reason)
+    for line in _notes(rows):
+        out.print(line)
     out.print(f"{suite.place}/table.csv, table.parquet, table.json, bars.png")
 
 
-def _cell(row: dict[str, object] | None) -> str:
+def _notes(rows: Rows) -> list[str]:
+    """What the table does not say, each once."""
+    notes = [unlike(rows)]
+    if any(row["protocol"] == "linear probe" for row in rows):
+        notes.append("* a linear probe of frozen features: pictures of several labels")
+    shares = {row["labels"] for row in rows}
+    notes += [f"trained on {share:.4g} of the labels of each class" for share in shares - {1.0}]
+    for row in rows:
+        if row["status"] == FAILED:
+            notes.append(f"{row['checkpoint']} {row['set']} failed: {row['reason']}")
+        elif row["protocol"] is None:
+            notes.append(f"left out: {row['reason']}")
+    return [note for note in dict.fromkeys(notes) if note]
+
+
+def _cell(row: dict[str, Any]) -> str:
     """Mean and spread over seeds; how many are finished, where that is not all."""
-    if row is None:
+    if row["protocol"] is None:
         return "-"
-    mean, spread = row["mean"], row["spread"]
-    score = "-" if not isinstance(mean, float) else f"{100 * mean:.2f}"
-    if isinstance(spread, float):
-        score += f" ± {100 * spread:.2f}"
+    score = "-" if row["mean"] is None else f"{100 * row['mean']:.2f}"
+    if row["spread"] is not None:
+        score += f" ± {100 * row['spread']:.2f}"
     return score if row["status"] == "finished" else f"{score} ({row['status']})"
