@@ -44,12 +44,14 @@ class Parent:
     """The run that another one starts from, in the same MLflow.
 
     `run_id`: MLflow's. `images`: how many pictures it had seen in the end, the step of what is told to it.
-    `scores`: what its child tells it when it is finished, by the names that they have there.
+    `scores`: what its child tells it when it is finished, by the names that they have there; `ending`: of
+    the names that they get.
     """
 
     run_id: str
     images: int
     scores: tuple[str, ...] = ()
+    ending: str = ""
 
 
 @dataclass(frozen=True)
@@ -217,8 +219,8 @@ class Copy:
             if points:
                 last = max(points, key=lambda point: int(point.step))
                 scores = {
-                    f"finetune/{name}": last.value,
-                    f"finetune/{name}_best": max(point.value for point in points),
+                    f"finetune/{name}{parent.ending}": last.value,
+                    f"finetune/{name}_best{parent.ending}": max(point.value for point in points),
                 }
                 _add(self._client, parent, scores, last.timestamp)
 

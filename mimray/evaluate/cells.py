@@ -119,7 +119,11 @@ class FinetuneCell:
         final, test = record["final"], record["photos"]["val"]
         if record["status"] != "finished":
             return Outcome(record["status"], test=test, reason=record.get("error"))
-        score, best = (final.get(f"val/{self.metric}{end}") for end in ("", "_best"))
+        average = (
+            f"{self.metric}_average"  # of the weights that the checkpoint holds, where there is one
+        )
+        name = average if f"val/{average}" in final else self.metric
+        score, best = (final.get(f"val/{name}{end}") for end in ("", "_best"))
         rows = run.rows()
         when = rows[-1]["time"] if rows else None
         return Outcome("finished", score, best, test, when)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from mimray import __version__
 from mimray.data.collections import COLLECTION, MultiLabelSource, check_pair, open_pictures
 from mimray.data.files import absolute, write_atomic
 from mimray.data.sources import Source
-from mimray.data.subset import choose, share
+from mimray.data.subset import choose
 from mimray.errors import UserError
 from mimray.evaluate import probing
 from mimray.evaluate.checkpoint import Checkpoint
 from mimray.evaluate.extraction import Extraction
 from mimray.evaluate.workers import OpenWorkers, Say
-from mimray.train.parent import tell_parent
+from mimray.train.parent import labels_share, of_labels, tell_parent
 from mimray.train.run_folder import to_json
 
 Draw = Callable[[list[dict[str, Any]], str], bytes]
@@ -149,18 +148,6 @@ class _Opened:
 def absolute_data(uri: str) -> str:
     """Paths mean the same in every process; builtin: and collection: are no paths."""
     return uri if uri.startswith(("builtin:", COLLECTION)) else absolute(uri)
-
-
-def labels_share(labels: str | None) -> float:
-    """The share of labels that `--labels` or `data.labels` means, 1 for all; NaN where it is none."""
-    fraction = 1.0 if labels is None else share(labels)
-    return math.nan if fraction is None else fraction
-
-
-def of_labels(labels: str | None) -> str:
-    """The end of a metric's name in MLflow: scores with fewer labels are no scores with all of them."""
-    fraction = labels_share(labels)
-    return "" if fraction == 1.0 else f"_labels_{fraction:g}"
 
 
 def read_record(place: Path) -> Record | None:

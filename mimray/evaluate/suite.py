@@ -12,10 +12,10 @@ from mimray.data.collections import open_pictures
 from mimray.errors import UserError
 from mimray.evaluate.cells import Cell, FinetuneCell, ProbeCell
 from mimray.evaluate.checkpoint import Checkpoint, open_checkpoint
-from mimray.evaluate.frozen import Question, labels_share
+from mimray.evaluate.frozen import Question
 from mimray.evaluate.transfer_sets import SEVERAL, TransferSet
 from mimray.recipe import FinetuneRecipe, load_finetune_recipe
-from mimray.train.parent import CELL
+from mimray.train.parent import CELL, labels_share
 
 SCRATCH = "scratch"
 _OF_SUITE = ("data.train", "data.val", "model.weights", "run.name", "run.seed", "run.storage")

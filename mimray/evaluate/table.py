@@ -14,10 +14,10 @@ from pyarrow import fs
 
 from mimray.data.files import write_atomic
 from mimray.evaluate.cells import FAILED, WAITING, Cell, Failures, Outcome
-from mimray.evaluate.frozen import Draw, labels_share, of_labels
+from mimray.evaluate.frozen import Draw
 from mimray.evaluate.suite import Suite
 from mimray.evaluate.transfer_sets import TransferSet
-from mimray.train.parent import tell_parent
+from mimray.train.parent import labels_share, of_labels, tell_parent
 
 MISSING, LEFT_OUT = "missing", "left out"
 _WORST = (FAILED, "stopped", WAITING, "starting", "running")  # a row's status, when seeds differ

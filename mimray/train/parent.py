@@ -7,11 +7,13 @@ shows what it was worth. As everything of MLflow, this is a copy: whatever it la
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mimray.data.subset import share
 from mimray.errors import UserError
 from mimray.tracking import Parent, absolute_store, add_scores, default_uri
 from mimray.train.run_folder import RunFolder
@@ -65,7 +67,9 @@ def parent_of(settings: dict[str, Any], record: dict[str, Any]) -> Parent | None
     if own not in (None, "mimray", theirs) or store_of(settings) != store_of(settings_of(run)):
         return None
     name = str(settings.get("name"))
-    return _parent(run, above, () if name.startswith(CELL) else ("top1",))
+    labels = (settings.get("data") or {}).get("labels")
+    scores = () if name.startswith(CELL) else ("top1",)
+    return _parent(run, above, scores, of_labels(labels))
 
 
 def tell_parent(weights: str, scores: dict[str, float], when: float) -> None:
@@ -77,7 +81,7 @@ def tell_parent(weights: str, scores: dict[str, float], when: float) -> None:
     record = None if run is None else run.record()
     if run is None or record is None:
         return
-    parent, uri = _parent(run, record, ()), store_of(settings_of(run))
+    parent, uri = _parent(run, record), store_of(settings_of(run))
     if parent is None or uri == "off":
         return
     try:
@@ -87,8 +91,22 @@ def tell_parent(weights: str, scores: dict[str, float], when: float) -> None:
         log.warning("MLflow at %s does not have %s: %s", uri, ", ".join(scores), reason)
 
 
-def _parent(run: RunFolder, record: dict[str, Any], scores: tuple[str, ...]) -> Parent | None:
+def labels_share(labels: str | None) -> float:
+    """The share of labels that `--labels` or `data.labels` means, 1 for all; NaN where it is none."""
+    fraction = 1.0 if labels is None else share(labels)
+    return math.nan if fraction is None else fraction
+
+
+def of_labels(labels: str | None) -> str:
+    """The end of a metric's name in MLflow: scores with fewer labels are no scores with all of them."""
+    fraction = labels_share(labels)
+    return "" if fraction == 1.0 else f"_labels_{fraction:g}"
+
+
+def _parent(
+    run: RunFolder, record: dict[str, Any], scores: tuple[str, ...] = (), ending: str = ""
+) -> Parent | None:
     """As MLflow knows a run; None where it never answered."""
     run_id = record.get("mlflow_run_id")
     batch = (settings_of(run).get("optim") or {}).get("batch", 1)
-    return Parent(run_id, record["steps"] * int(batch), scores) if run_id else None
+    return Parent(run_id, record["steps"] * int(batch), scores, ending) if run_id else None

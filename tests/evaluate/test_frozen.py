@@ -10,8 +10,8 @@ from mimray.cli import main
 from mimray.data.collections import COLLECTIONS, open_pictures
 from mimray.data.subset import choose
 from mimray.evaluate.extraction import Extraction
-from mimray.evaluate.frozen import of_labels
 from mimray.evaluate.probing import chosen, labels_of
+from mimray.train.parent import of_labels
 from tests.data.collection_fixtures import small
 from tests.evaluate.conftest import PHOTOS
 
