@@ -81,6 +81,14 @@ def test_it_lies_below_its_pre_training_and_tells_it_its_scores_once(tmp_path, s
     assert scores(store, top) == expected
 
 
+def test_few_labels_are_told_by_another_name(tmp_path, store, parent):
+    run = child(tmp_path, store, parent)
+    set_up(run, data={"labels": "10%"})
+    sync(run)
+    told = scores(store, parent.record()["mlflow_run_id"])
+    assert set(told) == {"finetune/top1_labels_0.1", "finetune/top1_best_labels_0.1"}
+
+
 def test_one_that_was_not_finished_tells_nothing_until_it_is(tmp_path, store, parent):
     run = child(tmp_path, store, parent, status="stopped")
     sync(run)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mimray.study.loss_curves import curves, noise_of, running_median, sentence
+from mimray.evaluate.loss_curves import curves, noise_of, running_median, sentence
 
 pytestmark = pytest.mark.unit
 
@@ -68,7 +68,7 @@ def test_a_rise_that_matters_to_nobody():
 
 def test_too_few_to_tell():
     found = curves(rows([0.5, 0.4, 0.6, 0.9]))
-    assert found.verdict == "unknown" and "4 evaluations are too few" in sentence(found)
+    assert found.verdict == "unknown" and "too few evaluations" in sentence(found)
     assert curves([]).verdict == "unknown" and curves([]).rise == 0.0
 
 
