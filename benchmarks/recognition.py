@@ -33,8 +33,8 @@ PLAIN = ["optim.layer_decay=1.0"]
 
 
 def pretraining(data: str, length: int) -> list[str]:
-    """SimMIM with cells of 8 px, of which 70 % are hidden: a distance of 5.0 px to the nearest visible pixel,
-    as the paper's best masks have at three times this size (AvgDist of 10 to 20 px at 192)."""
+    """SimMIM with cells of 8 px, of which 70 % are hidden: AvgDist 5.0 px. At three times this size that is
+    15 px, amid the best masks of the paper (10 to 20 px at 192)."""
     return [
         *(*MODEL, *HERE, f"data.train={data}", f"data.val={data}", f"optim.batch={BATCH}"),
         *("mask.unit=8", "mask.ratio=0.7", "target.kind=patches", "target.patch=8"),

@@ -16,7 +16,7 @@ from importlib import import_module
 
 from mimray import environment
 from mimray.errors import MimrayError, RunFailed, Stopped
-from mimray.words import data, evaluate, reconstruct, weights
+from mimray.words import analyze, data, evaluate, reconstruct, study, weights
 from mimray.words.kinds import OVERRIDES
 
 
@@ -93,8 +93,14 @@ def build_parser() -> argparse.ArgumentParser:
         verbs.add_parser("evaluate", help="what a checkpoint is worth for recognition")
     )
 
+    analyze.add_words(verbs.add_parser("analyze", help="what a trained model does inside"))
+
     reconstruct.add_words(
         verbs.add_parser("reconstruct", help="what a checkpoint predicts of masked pictures")
+    )
+
+    study.add_words(
+        verbs.add_parser("study", help="what more data, a larger model or longer training is worth")
     )
 
     ui = verbs.add_parser("ui", help="compare runs in MLflow's pages, on this machine")

@@ -1,0 +1,129 @@
+"""What an analysis found, from all of its pieces, and the record of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mimray import __version__
+from mimray.errors import UserError
+from mimray.evaluate.checkpoint import Checkpoint
+from mimray.evaluate.diagnosis_files import versions
+from mimray.evaluate.diagnosis_kinds import ROWS, Kind, Maps, Rows
+from mimray.evaluate.diagnosis_shards import Piece
+from mimray.evaluate.frozen import Record
+
+if TYPE_CHECKING:
+    from mimray.analysis.diagnostic import Diagnostic
+    from mimray.evaluate.diagnosis import Analysis
+
+_COUNTED = ("pictures", "unreadable", "left_out")
+
+
+class Findings(NamedTuple):
+    """What an analysis found. `models`: their labels, in order, and what is to be said of each; `tables`:
+    rows that have a `model`, by the table's name; `maps`: of each model, by the layer's name; `notes`: the
+    conventions."""
+
+    models: dict[str, str]
+    tables: dict[str, Rows]
+    maps: dict[str, Maps]
+    notes: dict[str, Any]
+
+
+Draw = Callable[[Findings], dict[str, bytes]]
+"""File names of figures and their PNG."""
+Counts = dict[str, int]
+"""Of pictures: looked at, unreadable, and left out because too few of their batch can be read."""
+
+
+def join(analysis: Analysis) -> tuple[Findings, Counts]:
+    """All pieces, added in their order, and of how many pictures of the source they are.
+
+    Raises UserError where that is none.
+    """
+    kind, seen = analysis.kind, analysis.pictures
+    findings = Findings({m.label: _told(m.checkpoint) for m in analysis.models}, {}, {}, {})
+    counts = dict.fromkeys(_COUNTED, 0)
+    for number, part in enumerate(analysis.parts):
+        diagnostic, counts = _merged(analysis, number)
+        if seen is not None and not counts["pictures"]:
+            raise UserError(f"{seen.data}: {_why_none(kind, counts)}")
+        first, last = part.models[0].label, part.models[-1].label
+        named = {"model": first} | ({"other_model": last} if kind.pairs else {})
+        for name, rows in kind.tables(diagnostic).items():
+            findings.tables.setdefault(name, []).extend(named | row for row in rows)
+        findings.maps[first] = kind.maps(diagnostic)
+        findings.notes.update(diagnostic.conventions())
+    if seen is not None:
+        findings.notes.pop("images", None)  # which says it shorter
+        findings.notes["pictures"] = f"{counts['pictures']} of {seen.data}, {seen.split} split"
+    return findings, counts
+
+
+def _merged(analysis: Analysis, number: int) -> tuple[Diagnostic, Counts]:
+    part = analysis.parts[number]
+    whole, one = part.build("cpu"), part.build("cpu")
+    counts = dict.fromkeys(_COUNTED, 0)
+    for shard in range(len(analysis.shards)):
+        seen = analysis.kept(Piece(number, shard))
+        assert seen is not None, "all of them were just computed"
+        one.load(seen.state)
+        whole.merge(one)
+        for name, count in zip(counts, seen[1:], strict=True):
+            counts[name] += count
+    return whole, counts
+
+
+def _why_none(kind: Kind, counts: Counts) -> str:
+    if not counts["left_out"]:
+        return "none of its pictures can be read"
+    return f"no batch has {kind.least} pictures that can be read; take a larger --batch"
+
+
+def _told(checkpoint: Checkpoint) -> str:
+    """What is to be said of a model beside its name."""
+    size = f"{checkpoint.encoder}, {checkpoint.image_size} px"
+    return size if checkpoint.kind == "unknown" else f"{checkpoint.kind}, {size}"
+
+
+def record_of(analysis: Analysis, findings: Findings, counts: Counts, files: list[str]) -> Record:
+    """What `result.json` says. `files`: names of the others."""
+    seen = analysis.pictures
+    return {
+        "name": analysis.name,
+        "uri": str(analysis.place),
+        "kind": analysis.kind.name,
+        "models": [
+            {
+                "label": label,
+                "weights": one.weights,
+                "digest": one.digest,
+                "trained": one.kind,
+                "encoder": one.encoder,
+                "image_size": one.image_size,
+                "window": one.window,
+                "summary": _summary(analysis.kind, label, findings.tables[ROWS]),
+            }
+            for label, one in analysis.models
+        ],
+        "data": seen and seen.data,
+        "split": seen and seen.split,
+        "batch": seen and seen.batch,
+        **counts,
+        "options": analysis.options,
+        "conventions": findings.notes,
+        "not_compared": analysis.left_out,
+        "files": files,
+        "digests": analysis.about,
+        "versions": versions() | {"mimray": __version__},
+        "time": time.time(),
+    }
+
+
+def _summary(kind: Kind, label: str, rows: Rows) -> dict[str, float]:
+    """What is finite: a layer that gives the same for all pictures has no CKA."""
+    found = kind.summary([row for row in rows if row["model"] == label])
+    return {name: value for name, value in found.items() if math.isfinite(value)}

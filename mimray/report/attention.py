@@ -1,0 +1,87 @@
+"""Attention over layers, models side by side as in Dark Secrets: distance, entropy, divergence of heads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mimray.report.panels import COLOURS, GREY, Rows, layers_axis, means, panels, png, spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_OF_ALL = ("class token", "windows", "padding", "pictures")  # what every figure says of itself
+
+_PAIR = "pair of heads"
+_LINEAR = 20.0  # nats: heads that shut out what others look at diverge by hundreds
+
+
+def attention_figures(
+    models: dict[str, str], rows: Rows, pairs: Rows, notes: dict[str, Any]
+) -> dict[str, bytes]:
+    """Three figures as PNG. `rows`: a layer and head each, `pairs`: two heads each, of all models."""
+
+    def told(name: str) -> dict[str, Any]:
+        return {key: notes[key] for key in (name, *_OF_ALL) if key in notes}
+
+    return {
+        "distance.png": _figure(
+            models, rows, "distance_px", "averaged attention distance, px", told("distance")
+        ),
+        "entropy.png": _figure(
+            models, rows, "entropy_nats", "attention entropy, nats", told("entropy"), "uniform_nats"
+        ),
+        "divergence.png": _figure(
+            models,
+            pairs,
+            "kl_nats",
+            "KL between heads, nats",
+            told("divergence"),
+            of=_PAIR,
+        ),
+    }
+
+
+def _figure(
+    models: dict[str, str],
+    rows: Rows,
+    column: str,
+    label: str,
+    notes: dict[str, Any],
+    limit: str | None = None,
+    of: str = "head",
+) -> bytes:
+    figure, axes = panels(models)
+    for one, model, colour in zip(axes, models, COLOURS * len(models), strict=False):
+        own = [row for row in rows if row["model"] == model]
+        if own:
+            _draw(one, own, column, colour, of)
+            if limit is not None:
+                one.plot(*means(own, limit), color=GREY, lw=0.8, ls="--", label="equal shares")
+            layers_axis(one, own)
+        else:
+            one.text(0.5, 0.5, "one head a layer", transform=one.transAxes, ha="center", color=GREY)
+        one.set_xlabel("block", fontsize=9)
+    if of == _PAIR and max((row[column] for row in rows), default=0.0) > _LINEAR:
+        axes[0].set_yscale("symlog", linthresh=1.0)
+        label += " (logarithmic above 1)"
+    axes[0].set_ylabel(label, fontsize=9)
+    axes[0].set_ylim(bottom=0)
+    axes[0].legend(frameon=False, fontsize=7)
+    return png(figure, notes, axes)
+
+
+def _draw(axes: Axes, rows: Rows, column: str, colour: str, of: str) -> None:
+    """Small dots, and the layer's mean as a larger one."""
+    layers: dict[int, list[float]] = {}
+    for row in rows:
+        layers.setdefault(row["index"], []).append(row[column])
+    dots = [
+        (index + shift, value)
+        for index, values in layers.items()
+        for shift, value in zip(spread(values), values, strict=True)
+    ]
+    small = 9 if of == "head" else 4
+    x, y = zip(*dots, strict=True)
+    axes.scatter(x, y, s=small, color=colour, alpha=0.35, lw=0, label=f"a {of}")
+    axes.plot(*means(rows, column), color=colour, lw=1.2, marker="o", ms=5, mec="white", mew=0.6,
+              label="mean of the layer")  # fmt: skip
