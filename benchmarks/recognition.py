@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--folder", default="runs/recognition")
     parser.add_argument("--labels", default="10%")
     parser.add_argument("--pretrain", type=int, default=200_000, help="pictures of pre-training")
-    parser.add_argument("--finetune", type=int, default=36_000, help="pictures of fine-tuning")
+    parser.add_argument("--finetune", type=int, default=120_000, help="pictures of fine-tuning")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"

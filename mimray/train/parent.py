@@ -42,7 +42,7 @@ def run_behind(weights: str | None) -> RunFolder | None:
     """The run of mimray that a setting of `model.weights` names: it, a checkpoint of it, or a file of
     one; None where the weights are no run's."""
     path = None if weights is None else Path(weights).expanduser().absolute()
-    if path is None or not path.exists():
+    if path is None:
         return None
     for place in (path, *path.parents[:_DEEP]):
         if (place / "run.json").is_file():

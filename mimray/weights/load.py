@@ -73,5 +73,5 @@ def _check_finite(label: str, weights: Mapping[str, Tensor]) -> None:
             bad = tensor.numel() - int(tensor.isfinite().sum())
             raise ValueError(
                 f"{label}: {name} holds NaN or infinity ({bad} of {tensor.numel()}), as a run that "
-                "diverged leaves them; take an earlier checkpoint, or pass allow_nan=True"
+                "diverged leaves them; take an earlier checkpoint (in Python, allow_nan=True loads it)"
             )

@@ -123,6 +123,13 @@ def test_classes_that_do_not_fit(tmp_path, capsys, train, val, words):
     assert not (tmp_path / "run").exists()
 
 
+def test_pictures_that_are_learned_are_not_tested(tmp_path, capsys):
+    write_folder(tmp_path / "t", ["a", "b"], 20)
+    data = [f"data.train={tmp_path}/t", f"data.val={tmp_path}/t"]
+    assert main(["finetune", *ask(tmp_path, *data), "--here", *SCRATCH]) == 2
+    assert "holds the very pictures of data.train" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

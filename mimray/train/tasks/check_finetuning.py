@@ -40,8 +40,14 @@ def open_labels(
 ) -> tuple[Classification, RowSet]:
     """The task, and which of `rows` are trained on with `data.labels`.
 
-    Raises UserError where labels are missing, out of range, or differ between the splits.
+    Raises UserError where labels are missing, out of range, or differ between the splits, and where
+    the splits do not.
     """
+    if val is not train and val.digest == train.digest:
+        raise UserError(
+            f"data.val={val.uri}: holds the very pictures of data.train, whose labels are learned; name "
+            "others, or data.val=null to hold some out"
+        )
     classes = check_pair(train, val) if val is not train else len(check_split(train))
     if classes < 2:
         raise UserError(f"{train.uri}: has one class; a classification needs two or more")
