@@ -274,7 +274,8 @@ def test_weights_that_are_not_finite_are_refused_unless_allowed(tmp_path, bad):
         weights.load(model, tmp_path / "weights")
     assert str(caught.value) == (
         f"{tmp_path}/weights: encoder.layers.0.blocks.0.mlp.fc1.weight holds NaN or infinity (1 of "
-        "256), as a run that diverged leaves them; take an earlier checkpoint (in Python, allow_nan=True loads it)"
+        "256), as a run that diverged leaves them; take an earlier checkpoint "
+        "(in Python, allow_nan=True loads it)"
     )
     assert holds(model, before)
     weights.load(model, tmp_path / "weights", allow_nan=True)
