@@ -22,6 +22,7 @@ from benchmarks._report import Figure, report
 from mimray import environment
 
 SIZE, BATCH = 64, 64
+PHOTOS = Path(__file__).resolve().parents[2] / "shared/data/photos/data"
 HERE = [
     "run.tracking=off",
     "speed.loader=torch",
@@ -104,13 +105,18 @@ def main() -> None:
     """Run all arms and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--data", default="../shared/data/photos/data")
+    parser.add_argument(
+        "--data", default=str(PHOTOS), help="a folder with train/ and val/ of photos"
+    )
     parser.add_argument("--folder", default="runs/recognition")
     parser.add_argument("--labels", default="10%")
     parser.add_argument("--pretrain", type=int, default=200_000, help="pictures of pre-training")
     parser.add_argument("--finetune", type=int, default=120_000, help="pictures of fine-tuning")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
+    if "://" not in options.data and not Path(options.data).exists():
+        print(f"recognition: no {options.data}; name the photos with --data", file=sys.stderr)
+        sys.exit(2)
     os.environ["OMP_NUM_THREADS"] = "1"
     environment.prepare()
     found = arms(options)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import recognition
+
 pytestmark = pytest.mark.unit
 
 OWNERS = {
@@ -26,6 +28,16 @@ def patched(file):
     found = [(owner, name) for owner, names in around for name in re.findall(r"\w+", names)]
     taken = re.findall(r"noted\((\w+)\.(\w+),", text)
     return found + taken + [("loop", name) for name in re.findall(r"loop\.(\w+)", text)]
+
+
+def test_the_benchmark_of_recognition_says_which_photos_it_lacks(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)  # its own photos lie beside the repository, wherever it is started
+    assert recognition.PHOTOS.parents[3] == Path(recognition.__file__).resolve().parents[2]
+    monkeypatch.setattr("sys.argv", ["recognition", "--json", "--data", str(tmp_path / "none")])
+    with pytest.raises(SystemExit) as ended:
+        recognition.main()
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert ended.value.code == 2 and "none; name the photos with --data" in line
 
 
 @pytest.mark.parametrize("file", ["_overhead.py", "_recovery.py"])

@@ -223,7 +223,7 @@ def run_all(
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.group, []).append(cell)
-    task = ray.remote(_run).options(**share.options())
+    task = ray.remote(**share.options())(_run)
     pending = {task.remote(group, draws, share): group for group in groups.values()}
     failures: Failures = {}
     for group, answer in finished(pending):

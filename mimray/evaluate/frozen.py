@@ -102,8 +102,9 @@ class _Opened:
     def about(self) -> dict[str, Any]:
         """All that the answer depends on."""
         asked, (train, test) = self.question, self.extractions()
-        about = {"train": train.about, "val": test.about}
-        return {"kind": asked.kind, **about, "layers": self.layers, "seed": asked.seed}
+        about = {"train": train.about, "val": test.about, "layers": self.layers}
+        drawn = {"seed": asked.seed} if asked.kind == "linear" else {}  # neighbours draw nothing
+        return {"format": probing.FORMAT, "kind": asked.kind, **about, **drawn}
 
     @property
     def name(self) -> str:

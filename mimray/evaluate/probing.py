@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["linear", "knn"]
 K = 20  # as DINO (Caron et al., 2021, section 4.1)
+FORMAT = 1  # part of results' names: raise it where the same features would get other scores
 Rows = list[dict[str, Any]]
 """One a layer: `layer`, `top1` and `mean_per_class`, or `map11` where pictures have several labels; of
 linear probes `rate`, the chosen learning rate, and `held_out`, its score on a tenth of the training

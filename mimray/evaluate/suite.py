@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimray.data.collections import open_pictures
 from mimray.errors import UserError
 from mimray.evaluate.cells import Cell, FinetuneCell, ProbeCell
 from mimray.evaluate.checkpoint import Checkpoint, open_checkpoint
 from mimray.evaluate.frozen import Question
+from mimray.evaluate.probing import FORMAT
 from mimray.evaluate.transfer_sets import SEVERAL, TransferSet
 from mimray.recipe import FinetuneRecipe, load_finetune_recipe
 from mimray.train.parent import CELL, labels_share
@@ -156,12 +156,9 @@ def _probes(
     label: str, checkpoint: Checkpoint, one: TransferSet, seeds: Sequence[int], storage: Path
 ) -> Iterator[ProbeCell]:
     """A linear probe for each seed; another checkpoint or other pictures make another one."""
-    try:
-        data = [open_pictures(one.train, "train").digest, open_pictures(one.val, "val").digest]
-    except UserError:  # the cell says what is damaged
-        data = []
     for seed in seeds:
-        name = f"{CELL}{one.name}-{_short(f'{checkpoint} {one.train} {data} {seed}')}"
+        told = f"{FORMAT} {checkpoint} {one.train} {one.digest} {seed}"
+        name = f"{CELL}{one.name}-{_short(told)}"
         asked = Question("linear", checkpoint, one.train, one.val, storage, seed=seed, name=name)
         yield ProbeCell(label, one.name, seed, one.metric, asked)
 
@@ -175,8 +172,8 @@ def _tunings(
     settings: Sequence[str],
     storage: Path,
 ) -> Iterator[FinetuneCell]:
-    """A fine-tuning for each seed. The same cell of another suite is the same run, and other weights in
-    the same place are another one."""
+    """A fine-tuning for each seed. The same cell of another suite is the same run, and other weights or
+    pictures in the same place are another one: a run does not go on with them."""
     for seed in seeds:
         own = [
             *settings,
@@ -184,7 +181,8 @@ def _tunings(
             *(f"run.seed={seed}", f"run.storage={json.dumps(str(storage))}"),
         ]
         asked = load_finetune_recipe(recipe, own)
-        name = f"{CELL}{one.name}-{_short(f'{asked.digest()} {_digest(checkpoint)}')}"
+        told = f"{asked.digest()} {_digest(checkpoint)} {one.digest}"
+        name = f"{CELL}{one.name}-{_short(told)}"
         run = asked.run.model_copy(update={"name": name})
         named = asked.model_copy(update={"name": f"{CELL}{one.name}", "run": run})
         yield FinetuneCell(label, one.name, seed, one.metric, named)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimray.data.collections import COLLECTIONS, Collection, Metric, find_collection
+from mimray.data.collections import COLLECTION, COLLECTIONS, Metric, find_collection, open_pictures
 from mimray.data.files import absolute
+from mimray.data.sources import Source
 from mimray.errors import UserError
+from mimray.evaluate.frozen import absolute_data
 
 SEVERAL: Metric = "map11"
 """Of sets whose pictures have several labels: probed, for they cannot be fine-tuned on yet."""
@@ -17,20 +20,22 @@ SEVERAL: Metric = "map11"
 @dataclass(frozen=True)
 class TransferSet:
     """A column: `train` and `val` as `data.train` and `data.val` take them. `missing`: why it is left out,
-    or None."""
+    or None; `digest`: of both, other pictures have another; empty where they cannot be opened."""
 
     name: str
     train: str
     val: str
     metric: Metric = "top1"
     missing: str | None = None
+    digest: str = ""
 
 
 def find_sets(names: str | None, root: str | None) -> list[TransferSet]:
     """Sets of the suite by name, and any others by URI; all of the suite's when `names` is None.
 
-    A set of which no folder is below `root` is marked missing; what is wrong inside one is found when it
-    is trained on. Raises UserError for an unknown name, and where none is there.
+    A set of which no folder is below `root`, or not its lists, is marked missing, as is a URI that cannot
+    be opened; what else is wrong inside one is found when it is trained on. Raises UserError for an
+    unknown name, and where none is there.
     """
     asked = list(COLLECTIONS) if names is None else [n.strip() for n in names.split(",")]
     if not all(asked):
@@ -45,24 +50,50 @@ def find_sets(names: str | None, root: str | None) -> list[TransferSet]:
 
 
 def _find(name: str, root: str | None) -> TransferSet:
-    if name not in COLLECTIONS and ("/" in name or Path(name).exists()):
-        uri = absolute(name)
-        plain = re.sub(r"[^A-Za-z0-9._=-]+", "-", uri.rstrip("/").rpartition("/")[2]).strip("-._=")
-        return TransferSet(plain or "set", uri, uri)
+    if name.startswith(COLLECTION):
+        name, colon, root = name.removeprefix(COLLECTION).partition(":")
+        if not colon or not root:
+            raise UserError(
+                f"--sets {COLLECTION}{name}: write it like collection:dtd:/folder/of/all/sets"
+            )
+    elif name not in COLLECTIONS and (
+        name.startswith("builtin:") or "/" in name or Path(name).exists()
+    ):
+        return _other(absolute_data(name))
     collection = find_collection(name)
     if root is None:
         raise UserError(f"--data: name the folder of all sets, in which {name} is looked for")
     base = absolute(root)
-    uri = f"collection:{name}:{base}"
-    return TransferSet(name, uri, uri, collection.metric, _missing(collection, base))
+    uri = f"{COLLECTION}{name}:{base}"
+    missing = collection.missing(base)
+    digest = ""
+    if not missing:
+        with suppress(UserError):  # the cell says what is damaged
+            digest = _digest(*_opened(uri))
+    return TransferSet(name, uri, uri, collection.metric, missing, digest)
 
 
-def _missing(collection: Collection, root: str) -> str | None:
-    """Where a set comes from and how it is to lie, if it is not there."""
-    if any((Path(root) / folder).is_dir() for folder in collection.folders):
-        return None
+def _other(uri: str) -> TransferSet:
+    """Pictures at a URI, which is left out where they cannot be opened or there are none to test on."""
+    plain = re.sub(r"[^A-Za-z0-9._=-]+", "-", uri.rstrip("/").rpartition("/")[2]).strip("-._=")
+    missing, digest = None, ""
     try:
-        collection.open(root, "train")
+        train, val = _opened(uri)
     except UserError as error:
-        return str(error)
-    return None
+        missing = str(error)
+    else:
+        digest = _digest(train, val)
+        if train.digest == val.digest:
+            missing = (
+                f"{uri}: its pictures to train on and to test on are the same; name a folder with train/ "
+                f"and val/ in it"
+            )
+    return TransferSet(plain or "set", uri, uri, missing=missing, digest=digest)
+
+
+def _opened(uri: str) -> tuple[Source, Source]:
+    return open_pictures(uri, "train"), open_pictures(uri, "val")
+
+
+def _digest(train: Source, val: Source) -> str:
+    return f"{train.digest} {val.digest}"

@@ -5,8 +5,9 @@ Both do the same with the same files, so results do not depend on it.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -18,6 +19,7 @@ from mimray.evaluate.layer_files import Features
 T = TypeVar("T")
 Say = Callable[[str], None]
 _MOST_THREADS = 16  # that decode for one GPU
+_TASKS = 4  # for each GPU: a process to start costs seconds, a host that is lost costs a task
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Share:
         return max(1, self.cpus - self.readers)
 
     def options(self) -> dict[str, Any]:
-        """As Ray's `options` of a task."""
+        """As `ray.remote(**options)` takes them. Said there, a task with a GPU has a process of its own,
+        which frees the device as it ends; Ray's `.options()` says too late that it is to have one."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus}
 
 
@@ -111,18 +114,21 @@ class OnRay:
 
         missing = extraction.missing()
         what = ray.put(extraction)
-        task = ray.remote(_compute).options(**self.share.options())
-        pending = {task.remote(what, number, self.share): number for number in missing}
-        for done, (_, answer) in enumerate(finished(pending), start=1):
+        task = ray.remote(**self.share.options())(_compute)
+        dealt = deal(missing, self.share)
+        pending = {task.remote(what, numbers, self.share): numbers for numbers in dealt}
+        done = 0
+        for numbers, answer in finished(pending):
             if isinstance(answer, BaseException):
                 raise in_own_words(answer) from None
+            done += len(numbers)
             self.say(f"features of {extraction.source.uri}: {done}/{len(missing)} shards")
         return extraction.join()
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
         import ray
 
-        task = ray.remote(_call).options(**self.share.options())
+        task = ray.remote(**self.share.options())(_call)
         reference = task.remote(function, arguments, self.share)
         ((_, answer),) = finished({reference: None})
         if isinstance(answer, BaseException):
@@ -154,17 +160,40 @@ def session(cpus: int | None = None) -> Iterator[Share]:
         raise Stopped("stopped; the same command goes on") from None
 
 
-def _share(cpus: int | None) -> Share:
+def _hosts() -> list[dict[str, float]]:
+    """What each host that is alive has."""
     import ray
 
-    hosts = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _share(cpus: int | None) -> Share:
+    hosts = _hosts()
     if cpus is not None:
         most = int(max(host.get("CPU", 0) for host in hosts))
         if cpus > most:
             raise UserError(f"--cpus {cpus}: the largest host has {most}; ask for no more")
         return Share(cpus)
     parts = [int(h.get("CPU", 0) // h["GPU"]) for h in hosts if h.get("GPU", 0) >= 1]
-    return Share(max(1, min(*parts, _MOST_THREADS)), 1) if parts else Share()
+    if not parts:
+        return Share()
+    driven = [part for part in parts if part >= 1]  # no task is placed where a GPU has no CPU
+    if not driven:
+        raise UserError(
+            "no host has a CPU for each of its GPUs, to drive it; start Ray there with --num-cpus of as "
+            "many as --num-gpus or more"
+        )
+    return Share(min(*driven, _MOST_THREADS), 1)
+
+
+def deal(missing: Sequence[int], share: Share) -> list[Sequence[int]]:
+    """Which shards each task computes: one, or, where a task is a process of its own that has a GPU, a run
+    of them, so that each GPU has a few tasks."""
+    if not share.gpus:
+        return [[number] for number in missing]
+    slots = sum(int(host["GPU"]) for host in _hosts() if host.get("GPU", 0) >= 1)
+    each = max(1, math.ceil(len(missing) / (_TASKS * max(1, slots))))
+    return [missing[start : start + each] for start in range(0, len(missing), each)]
 
 
 def finished(pending: dict[Any, T]) -> Iterator[tuple[T, Any]]:
@@ -198,9 +227,11 @@ def in_own_words(error: BaseException) -> MimrayError:
     return RunFailed(f"a task failed: {line}")
 
 
-def _compute(extraction: Extraction, number: int, share: Share) -> None:
+def _compute(extraction: Extraction, numbers: Sequence[int], share: Share) -> None:
+    """Shards one after another; of a task that is started again only those that are missing."""
     _use(share.threads)
-    extraction.compute(number, share.device, max(1, share.readers))
+    for number in numbers:
+        extraction.compute(number, share.device, max(1, share.readers))
 
 
 def _call(function: Callable[..., Any], arguments: tuple[Any, ...], share: Share) -> Any:

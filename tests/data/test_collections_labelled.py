@@ -70,7 +70,10 @@ def test_no_labels(tmp_path):
         ([0, None, 1], None, "label -1 of"),
         ([0, -3, 1], None, "label -3 of"),
         ([0, 1, 5], 3, "label 5 of x.parquet row 2 is not one of 0 to 2"),
-        ([0, 2], None, "no pictures of class 1 (1 of 3"),
+        ([0, 2, 2], None, "no pictures of class 1 (1 of 3"),
+        ([0, 2], None, "labels go up to 2, and there are 2 pictures"),
+        ([0, 10**12], None, f"labels go up to {10**12}, and there are 2 pictures; number the"),
+        ([0, 2**63 - 1], None, f"labels go up to {2**63 - 1}, and there are 2 pictures"),
         ([0, 1], 4, "no pictures of class 2 (2 of 4"),
         ([], None, "holds no pictures"),
     ],
@@ -103,6 +106,15 @@ def test_a_number_missing_in_a_split(tmp_path):
     write(tmp_path / "train-0.parquet", [0, 1, 2])
     write(tmp_path / "test-0.parquet", [0, 1])
     assert "no pictures of class 2" in refused(pair, str(tmp_path), str(tmp_path))
+
+
+@pytest.mark.parametrize("where", ["train", "test"])
+def test_a_number_far_beyond_all_others(tmp_path, where):
+    """Counters up to it would not fit into memory."""
+    for split in ("train", "test"):
+        write(tmp_path / f"{split}-0.parquet", [0, 1, 2**62 if split == where else 1])
+    line = refused(pair, str(tmp_path), str(tmp_path))
+    assert f"labels go up to {2**62}" in line and "from 0 without gaps" in line
 
 
 def test_classes_in_another_order(tmp_path):

@@ -57,6 +57,28 @@ def test_another_s_file_tells_its_encoder_or_is_told(tmp_path):
     assert tuned.finetuned and tuned.build().family == "vit"
 
 
+def test_timm_s_weights_out_of_hugging_face_s_cache(tmp_path, monkeypatch):
+    file = weights_file(tmp_path / "model.safetensors", "swin_nano", 96, 6)
+    asked = []
+
+    def cached(name, what):
+        asked.append((name, what))
+        return file
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", cached)
+    found = open_checkpoint("supervised:timm/some_swin.in1k", image_size=96)
+    assert (found.kind, found.name) == ("supervised", "some_swin.in1k")
+    assert (found.encoder, found.window) == ("swin_nano", 6)
+    assert found.weights == "supervised:timm/some_swin.in1k"  # as a fine-tuning takes it too
+    expected = open_checkpoint(file, image_size=96).build().state_dict()
+    for name, tensor in found.build().state_dict().items():
+        assert torch.equal(tensor, expected[name])
+    assert set(asked) == {("timm/some_swin.in1k", "model.safetensors")}
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    with pytest.raises(UserError, match="not in Hugging Face's cache"):
+        open_checkpoint("supervised:timm/some_swin.in1k")
+
+
 def test_a_file_that_does_not_tell(tmp_path):
     save_file({"encoder.x": torch.zeros(2)}, tmp_path / "x.safetensors")
     with pytest.raises(UserError, match=r"x\.safetensors"):

@@ -1,5 +1,6 @@
 """`mimray evaluate linear` and `knn` on the shipped photos, in this process."""
 
+import errno
 import json
 
 import numpy as np
@@ -138,6 +139,7 @@ def test_the_test_has_no_part_in_what_stands_for_all():
         (["--val", "builtin:photos/train"], "are the same pictures"),
         (["--data", "/nowhere"], "/nowhere: no such file or folder"),
         (["--from", "/nowhere"], "/nowhere: no such file or folder"),
+        (["--from", "s3://bucket/x"], "s3://bucket/x: weights are read from local files; copy it"),
         (["--storage", "s3://bucket/x"], "name a local folder"),
     ],
 )
@@ -146,6 +148,44 @@ def test_a_user_s_mistakes(evaluate, tmp_path, words, says):
     (line,) = err.strip().splitlines()
     assert status == 2 and says in line and not out
     assert not (tmp_path / "runs" / "evaluate").exists()
+
+
+@pytest.mark.parametrize("action", [("knn", *PHOTOS), ("suite", "semantic", "--sets", "/x")])
+def test_a_storage_without_a_right_to_write(pretrained, tmp_path, capsys, monkeypatch, action):
+    """A folder that is there says nothing; root may write anywhere, so it is pretended."""
+
+    def refused(dir):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("mimray.verbs.evaluate.TemporaryFile", refused)
+    words = [*action, "--from", str(pretrained), "--storage", str(tmp_path)]
+    assert main(["evaluate", *words]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line == f"mimray: --storage {tmp_path}: cannot be written (Permission denied)"
+
+
+def test_a_disk_that_is_full(evaluate, folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("mimray.evaluate.layer_files.write_atomic", full)
+    status, out, err = evaluate("knn", "--data", folder, "--layers", "last")
+    assert status == 3 and not out
+    line = f"mimray: --storage {tmp_path / 'runs'}: [Errno 28] No space left on device"
+    assert err.strip().splitlines()[-1] == line and "Traceback" not in err
+
+
+def test_neighbours_draw_nothing(evaluate, folder, monkeypatch):
+    """So the seed is no part of their result's name; how it is scored is."""
+    words = ("--data", folder, "--layers", "last", "--json")
+    named = json.loads(evaluate("knn", *words)[1])["name"]
+    assert json.loads(evaluate("knn", *words, "--seed", 1)[1])["name"] == named
+    assert "--seed" not in evaluate("knn", *words[:-1])[1]
+    drawn = json.loads(evaluate("linear", *words)[1])["name"]
+    assert json.loads(evaluate("linear", *words, "--seed", 1)[1])["name"] != drawn
+    assert "another --seed makes another one" in evaluate("linear", *words[:-1])[1]
+    monkeypatch.setattr("mimray.evaluate.probing.FORMAT", 0)
+    assert json.loads(evaluate("knn", *words)[1])["name"] != named
 
 
 def test_a_class_token_where_there_is_none(tmp_path, capsys):

@@ -23,7 +23,7 @@ from mimray.evaluate.table import table, unlike, write_failures, write_table
 from mimray.evaluate.transfer_sets import find_sets
 from mimray.evaluate.workers import Share
 from mimray.report.suite import caption, suite_bars
-from tests.data.collection_fixtures import small
+from tests.data.collection_fixtures import cog, put, small
 from tests.evaluate.conftest import QUICK, SMALL
 from tests.evaluate.test_checkpoint import weights_file
 
@@ -290,6 +290,21 @@ def test_a_probe_of_other_pictures_is_another_one(pretrained, own_sets, tmp_path
     assert row["status"] == "failed" and "cat_test.txt" in row["reason"]
 
 
+def test_a_fine_tuning_of_other_pictures_is_another_one(pretrained, own_sets, tmp_path):
+    """So a cell that was stopped does not fail for ever once its pictures were mended."""
+    first = suite_of([pretrained], ["dtd"], own_sets, tmp_path).cells[0].name
+    assert suite_of([pretrained], ["dtd"], own_sets, tmp_path).cells[0].name == first
+    picture = next((own_sets / "dtd/images").rglob("*.jpg"))
+    picture.write_bytes(picture.read_bytes() + b" ")
+    assert suite_of([pretrained], ["dtd"], own_sets, tmp_path).cells[0].name != first
+
+
+def test_a_probe_scored_otherwise_is_another_one(pretrained, sets, tmp_path, monkeypatch):
+    first = suite_of([pretrained], ["voc2007"], sets, tmp_path).cells[0].name
+    monkeypatch.setattr(module_of_suite, "FORMAT", 0)
+    assert suite_of([pretrained], ["voc2007"], sets, tmp_path).cells[0].name != first
+
+
 def test_from_scratch_nothing_was_pre_trained(folder, tmp_path):
     """So the windows of a pre-training at another size scale nothing."""
     file = weights_file(tmp_path / "v2.safetensors", "swinv2_nano", 96, 6)
@@ -307,9 +322,62 @@ def test_the_suite_s_own_sets_in_the_papers_order(tmp_path):
     assert [one.name for one in sets if not one.missing] == ["cifar10"]
 
 
+@pytest.mark.parametrize("file", ["cog_l2_train.txt", "cog_l2_test.txt"])
+def test_a_level_without_its_lists_is_missing_beside_the_others(tmp_path, file):
+    """All levels share a folder."""
+    for level in range(1, 4):
+        cog(tmp_path, 2, level)
+    (tmp_path / "cog" / file).unlink()
+    first, second, third = find_sets("cog_l1,cog_l2,cog_l3", str(tmp_path))
+    assert first.missing is None and third.missing is None
+    assert file in second.missing and "europe.naverlabs.com" in second.missing
+
+
+@pytest.mark.parametrize("name", [n for n, one in COLLECTIONS.items() if one.lists])
+def test_lists_that_come_apart_from_the_pictures(tmp_path, name):
+    collection = small(name, tmp_path)
+    assert collection.missing(tmp_path) is None
+    for path in collection.lists:
+        file = tmp_path / collection.folders[0] / path
+        data = file.read_bytes()
+        file.unlink()
+        assert str(file) in collection.missing(tmp_path)
+        file.write_bytes(data)
+
+
+def test_other_pictures_by_any_uri(sets, tmp_path, monkeypatch):
+    """What cannot be taken is named, and the rest is not held up."""
+    monkeypatch.chdir(sets)
+    single = tmp_path / "one/cat"
+    single.mkdir(parents=True)
+    put(single / "1.jpg", 0, 0)
+    names = (
+        f"{PARQUET},collection:dtd:.,builtin:photos/train,builtin:nothing,{single.parent},/no/where"
+    )
+    good, dtd, same, unknown, one, nowhere = find_sets(names, None)
+    assert good.missing is None and good.digest
+    uri = f"collection:dtd:{sets}"
+    assert (dtd.name, dtd.train, dtd.val, dtd.missing) == ("dtd", uri, uri, None)
+    assert dtd == find_sets("dtd", str(sets))[0]
+    assert same.train == "builtin:photos/train" and "are the same" in same.missing
+    assert unknown.train == "builtin:nothing" and "builtin:nothing" in unknown.missing
+    assert f"{single.parent}: its pictures to train on and to test on are the same" in one.missing
+    assert "/no/where: no such file or folder" in nowhere.missing
+
+
+def test_a_lone_uri_that_cannot_be_opened(pretrained, tmp_path, capsys):
+    ask = ["evaluate", "suite", "semantic", "--from", str(pretrained), "--sets"]
+    for name in ("/no/where", "collection:dtd:/no/where", "builtin:nothing"):
+        assert main([*ask, name, "--storage", str(tmp_path)]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "/no/where" in line or name in line
+
+
 @pytest.mark.parametrize(
     ("names", "root", "says"),
     [
+        ("collection:dtd", None, "write it like collection:dtd:/folder"),
+        ("collection:dtdd:/x", None, "no data set 'dtdd'; did you mean dtd?"),
         ("dtdd", "/nowhere", "no data set 'dtdd'; did you mean dtd?"),
         ("dtd,cars", "/nowhere", r"get it from https.*\(and 1 more sets\)"),
         ("dtd", None, "--data: name the folder of all sets"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mimray.cli import main
+from mimray.data.collections import COLLECTIONS
 from mimray.downstream.classifier import Classifier
 from mimray.mim.encoders import build_encoder
 from mimray.train.group import Trainer
@@ -15,6 +16,7 @@ from mimray.train.mailbox import LocalPost
 from mimray.train.tasks.accuracy import Accuracy
 from mimray.train.tasks.classification import SCORES, Classification
 from mimray.weights import load
+from tests.data.collection_fixtures import small
 from tests.train.finetuning import MIXED, ask, finetune, job_of, recipe_of, tensors_of
 
 pytestmark = pytest.mark.unit
@@ -151,6 +153,16 @@ def test_a_user_s_mistakes(tmp_path, capsys, words, says):
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert says in line
     assert not (tmp_path / "run").exists()
+
+
+def test_pictures_of_several_labels(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(COLLECTIONS, "voc2007", small("voc2007", tmp_path))
+    uri = f"collection:voc2007:{tmp_path}"
+    for val in (uri, "null"):
+        words = ask(tmp_path, f"data.train={uri}", f"data.val={val}")
+        assert main(["finetune", *words, "--from", "scratch", "--here"]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "several labels, on which mimray does not fine-tune; take `evaluate linear`" in line
 
 
 def test_the_verb_prints_one_object(tmp_path, capsys):

@@ -6,14 +6,17 @@ from argparse import Namespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from mimray.cli import main
 from mimray.evaluate.checkpoint import open_checkpoint
 from mimray.evaluate.suite import TransferSet, lay_out
+from mimray.mim.encoders import build_encoder
 from mimray.recipe import load_recipe
 from mimray.train.console import Console
 from mimray.train.launch import launch
 from mimray.train.record import Record
+from mimray.train.tasks.check_finetuning import check_classifier
 from mimray.train.tasks.classification import Classification
 from mimray.verbs.finetune import overrides
 from mimray.weights import load
@@ -109,6 +112,39 @@ def test_weights_of_another_encoder_are_refused_in_the_user_s_words(tmp_path, ca
     )
     assert refused(capsys, *words, "--from", str(supervised)) == f"--from {says}"
     assert refused(capsys, *words, f"model.weights={supervised}") == f"model.weights={says}"
+
+
+def test_weights_in_a_store_are_not_taken_for_a_folder(tmp_path, capsys):
+    line = refused(capsys, *ask(tmp_path), "--from", "s3://bucket/run")
+    says = "weights are read from local files; copy it here first"
+    assert line == f"--from s3://bucket/run: {says}"
+
+
+def test_what_loading_did_is_said(tmp_path, capsys, supervised):
+    task = Classification(recipe_of(tmp_path, f"model.weights={supervised}"), 10, None, None)
+    assert len(task.lines()) == 1
+    check_classifier(task)
+    _, told = task.lines()
+    report = task.report
+    assert report.matched and told.startswith(
+        f"weights: {len(report.matched)} matched, 0 resized, "
+    )
+    finetune(tmp_path, f"model.weights={supervised}", "schedule.length=1it")
+    assert told in capsys.readouterr().err
+
+
+def test_a_doubt_about_swinv2_s_windows_is_said(tmp_path):
+    """Of a file that does not tell at which its position bias was learned."""
+    state = build_encoder("swinv2_nano", 96, 6).state_dict()
+    untold = {
+        f"encoder.{n}": t for n, t in state.items() if "windows" not in n and "coords" not in n
+    }
+    save_file(untold, tmp_path / "v2.safetensors")
+    words = ["model.encoder=swinv2_nano", "model.image_size=96", "model.window=6"]
+    recipe = recipe_of(tmp_path, *words, f"model.weights={tmp_path / 'v2.safetensors'}")
+    task = Classification(recipe, 10, None, None)
+    check_classifier(task)
+    assert "right if its position bias was learned at windows (6" in task.lines()[-1]
 
 
 # ----- what has changed since ---------------------------------------------------------------------------

@@ -33,4 +33,5 @@ CARS = Collection(
     classes=196,
     metric="top1",
     read=_read,
+    lists=("devkit/cars_meta.mat", *_LISTS.values()),
 )

@@ -44,7 +44,7 @@ def check_pair(train: Source, test: Source, classes: int | None = None) -> int:
         )
     if train.classes is not None and test.classes is not None and train.classes != test.classes:
         raise UserError(_differ(train, test, train.classes, test.classes))
-    known = [_known(source) for source in (train, test)]
+    known = [_known(source, len(train) + len(test)) for source in (train, test)]
     number = max(known) if classes is None else classes
     for source in (train, test):
         check_split(source, number)
@@ -53,12 +53,24 @@ def check_pair(train: Source, test: Source, classes: int | None = None) -> int:
     return number
 
 
-def _known(source: Source) -> int:
-    """How many classes a source tells of, by their names or by its highest label."""
+def _known(source: Source, pictures: int) -> int:
+    """How many classes a source tells of, by their names or by its highest label.
+
+    Raises UserError for a label as high as there are `pictures`: some class has none then, and counters
+    of labels like 10^12 would not fit into memory.
+    """
     if source.classes is not None:
         return len(source.classes)
     labels = source.labels()
-    return 0 if labels is None or not len(labels) else int(labels.max()) + 1
+    if labels is None or not len(labels):
+        return 0
+    highest = int(labels.max())
+    if highest >= pictures:
+        raise UserError(
+            f"{source.uri}: labels go up to {highest}, and there are {pictures:,} pictures; number the "
+            f"classes from 0 without gaps"
+        )
+    return highest + 1
 
 
 def _counts(source: Source, classes: int | None) -> np.ndarray:
@@ -68,7 +80,7 @@ def _counts(source: Source, classes: int | None) -> np.ndarray:
             f"{source.uri}: has no labels; a classification needs a folder for each class (cats/1.jpg) "
             f"or a column label of integers"
         )
-    number = max(_known(source), 1) if classes is None else classes
+    number = max(_known(source, len(source)), 1) if classes is None else classes
     wrong = np.flatnonzero((labels < 0) | (labels >= number))
     if wrong.size:
         row = int(wrong[0])

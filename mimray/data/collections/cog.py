@@ -35,6 +35,7 @@ COG = tuple(
         classes=1000,
         metric="top1",
         read=partial(_read, level),
+        lists=(f"cog_l{level}_train.txt", f"cog_l{level}_test.txt"),
     )
     for level in range(1, 6)
 )

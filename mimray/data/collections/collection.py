@@ -24,6 +24,7 @@ class Collection:
     `folders`: what its folder may be called below the suite's root, the usual name first; of several
     that are there the last is taken.
     `layout`: the files that are read, relative to that folder.
+    `lists`: those of them that come apart from the pictures; without one the set is not there.
     `classes`: how many it has.
     `metric`: 'top1' over all pictures, 'mean_per_class' the mean of the classes' own accuracies,
     'map11' the classes' mean average precision at 11 levels of recall.
@@ -40,6 +41,18 @@ class Collection:
     metric: Metric
     read: Callable[[Place, Split], Source]
     refused: tuple[str, str] | None = None
+    lists: tuple[str, ...] = ()
+
+    def missing(self, root: Path | str) -> str | None:
+        """Why nothing can be opened below `root`, and how it is to lie: there is no folder, or it lacks
+        one of its lists. None where they are there, whatever is wrong inside."""
+        try:
+            place = self._place(str(root))
+            for path in self.lists:
+                place.require(path)
+        except UserError as error:
+            return str(error)
+        return None
 
     def open(self, root: Path | str, split: Split) -> Source:
         """A split with labels and class names, found below `root`, a local folder for all sets.

@@ -35,4 +35,5 @@ FLOWERS102 = Collection(
     classes=102,
     metric="mean_per_class",
     read=_read,
+    lists=("imagelabels.mat", "setid.mat"),
 )

@@ -38,4 +38,5 @@ INAT2018 = Collection(
     classes=8142,
     metric="top1",
     read=_read,
+    lists=tuple(_LISTS.values()),
 )

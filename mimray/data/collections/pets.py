@@ -32,4 +32,5 @@ PETS = Collection(
     classes=37,
     metric="mean_per_class",
     read=_read,
+    lists=("annotations/trainval.txt", "annotations/test.txt"),
 )

@@ -26,6 +26,11 @@ class Place:
     def error(self, what: str) -> UserError:
         return UserError(f"{self.title}: {what}; it comes from {self.page}")
 
+    def require(self, path: str) -> None:
+        """Raises UserError where a file is not there."""
+        if not (self.folder / path).exists():
+            raise self._missing(path)
+
     def text(self, path: str) -> list[str]:
         """The lines of a text file that are not empty."""
         try:

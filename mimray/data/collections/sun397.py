@@ -28,4 +28,5 @@ SUN397 = Collection(
     classes=397,
     metric="top1",
     read=_read,
+    lists=("ClassName.txt", *_LISTS.values()),
 )

@@ -47,4 +47,5 @@ VOC2007 = Collection(
     classes=20,
     metric="map11",
     read=_read,
+    lists=(f"{_LISTS}/trainval.txt", f"{_LISTS}/test.txt"),
 )

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from mimray.data.collections.check import check_pair, check_split
+from mimray.data.collections.listed import MultiLabelSource
 from mimray.data.rowset import RowSet
 from mimray.data.sources import Source
 from mimray.data.subset import choose, share
@@ -40,9 +41,15 @@ def open_labels(
 ) -> tuple[Classification, RowSet]:
     """The task, and which of `rows` are trained on with `data.labels`.
 
-    Raises UserError where labels are missing, out of range, or differ between the splits, and where
-    the splits do not.
+    Raises UserError where labels are missing, several to a picture, out of range, or differ between the
+    splits, and where the splits do not.
     """
+    for source in (train, val):
+        if isinstance(source, MultiLabelSource):
+            raise UserError(
+                f"{source.uri}: its pictures have several labels, on which mimray does not fine-tune; take "
+                f"`evaluate linear`"
+            )
     if val is not train and val.digest == train.digest:
         raise UserError(
             f"data.val={val.uri}: holds the very pictures of data.train, whose labels are learned; name "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mimray.train.group import Trainer
     from mimray.train.job import Job
     from mimray.train.tasks.accuracy import Accuracy
+    from mimray.weights import LoadReport
 
 SCORES = ("val/top1", "val/mean_per_class")
 """What classifications are compared by; with `_average` behind, those of the average of the weights."""
@@ -44,6 +45,8 @@ class Classification:
     val_labels: np.ndarray
     kind: str = "finetune"
     together: int = 2  # mixed with each other
+    report: LoadReport | None = field(default=None, init=False, compare=False)
+    """What became of the weights when a model was last filled with them."""
 
     @cached_property
     def files(self) -> dict[str, str]:
@@ -62,8 +65,15 @@ class Classification:
         return found_at(self.recipe.model.weights)
 
     def lines(self) -> list[str]:
-        """The same."""
-        return [f"{self.classes} classes, from {self.weights_at or 'scratch'}"]
+        """The same, and what loading the weights did, once it has been tried."""
+        lines = [f"{self.classes} classes, from {self.weights_at or 'scratch'}"]
+        if self.report is not None:
+            from mimray.weights import bias_windows
+
+            lines.append(f"weights: {str(self.report).splitlines()[0]}")
+            if doubt := self.report.missing.get(bias_windows.NAME):
+                lines.append(f"{bias_windows.NAME}: {doubt}; if not, set model.pretrained_windows")
+        return lines
 
     def framing(self, training: bool) -> Framing:
         """Random crops, flips and RandAugment; for validation the centre of a picture a seventh larger."""
@@ -93,7 +103,7 @@ class Classification:
         classifier.encoder.mask_token.requires_grad_(False)  # nothing is hidden: no gradient comes
         if fresh and model.weights is not None:
             whole = self._classifier(0) if model.drop_layers else classifier
-            load_weights(whole, model.weights)
+            self.report = load_weights(whole, model.weights)
             if whole is not classifier:
                 take_remaining(classifier, whole)
         return classifier

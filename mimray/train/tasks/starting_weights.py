@@ -86,8 +86,12 @@ def _another_encoder(model: Classifier, weights: str, path: Path) -> str | None:
 
 
 def locate(weights: str) -> Path:
-    """A local path. Raises UserError for timm weights that Hugging Face's cache does not have: nothing
-    is downloaded."""
+    """A local path. Raises UserError for a store, and for timm weights that Hugging Face's cache does not
+    have: nothing is downloaded."""
+    if "://" in weights:
+        raise UserError(
+            f"model.weights={weights}: weights are read from local files; copy it here first"
+        )
     if not weights.startswith(TIMM):
         return Path(weights).expanduser()
     from huggingface_hub import try_to_load_from_cache

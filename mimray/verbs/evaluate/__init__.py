@@ -5,17 +5,24 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from mimray.environment import project_folder, start_folder
-from mimray.errors import UserError
+from mimray.errors import RunFailed, UserError
 
 _MODULES = {"linear": "frozen", "knn": "frozen", "suite": "suite"}
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run one action."""
+    """Run one action. Raises RunFailed where a file can no longer be written, or be read."""
     module = import_module(f"mimray.verbs.evaluate.{_MODULES[arguments.action]}")
-    status: int = module.run(arguments)
+    try:
+        status: int = module.run(arguments)
+    except BrokenPipeError:  # whoever reads what is printed has gone
+        raise
+    except OSError as error:
+        line = str(error).splitlines()[0]
+        raise RunFailed(f"--storage {storage_of(arguments.storage)}: {line}") from error
     return status
 
 
@@ -29,9 +36,11 @@ def storage_of(given: str | None) -> Path:
 
 
 def check_writable(storage: Path) -> None:
-    """Raises UserError where a folder cannot be made."""
+    """Raises UserError where no folder can be made, or no file in it."""
     try:
         storage.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=storage):
+            pass
     except OSError as error:
         raise UserError(f"--storage {storage}: cannot be written ({error.strerror})") from None
 

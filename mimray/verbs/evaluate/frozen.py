@@ -50,7 +50,8 @@ def _print(record: Record, already: bool) -> None:
 
     out = screen()
     if already:
-        out.print(f"{record['name']} is finished; another --seed makes another one.")
+        again = "; another --seed makes another one" if record["kind"] == "linear" else ""
+        out.print(f"{record['name']} is finished{again}.")
     several = "map11" in record["layers"][0]
     of_one = {"top1": "top-1", "mean_per_class": "mean per class"}
     metrics = {"map11": "11-point mAP"} if several else of_one
