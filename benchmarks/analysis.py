@@ -1,4 +1,5 @@
-"""CKA, divergence of heads, and the attention of a ViT-B, each beside the plain way to get it.
+"""CKA, divergence of heads, and the attention of a ViT-B, each beside the plain way to get it; shards
+beside one pass, and the memory of many pictures beside that of few.
 
 CPU time of one thread; the sides take turns. It takes five minutes or so.
 """
@@ -9,7 +10,7 @@ import argparse
 
 import torch
 
-from benchmarks import _analysis_attention, _analysis_cka
+from benchmarks import _analysis_attention, _analysis_cka, _analysis_shards
 from benchmarks._report import report
 
 
@@ -20,7 +21,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    figures = {**_analysis_cka.figures(options), **_analysis_attention.figures(options)}
+    figures = {
+        **_analysis_cka.figures(options),
+        **_analysis_attention.figures(options),
+        **_analysis_shards.figures(),
+    }
     report("analysis", figures, options.json, rounds=options.rounds)
 
 

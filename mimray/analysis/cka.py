@@ -24,6 +24,7 @@ Estimator = Literal["unbiased", "biased"]
 LEAST = 4
 """Pictures of the smallest batch: the unbiased estimator divides by n - 3."""
 
+_CONSTANT = 1e-6  # of the features' length: a deviation of less is float32's rounding
 _COLUMNS, _ROWS = 1536, 32  # of one product, to stay in a CPU's cache
 
 
@@ -57,14 +58,18 @@ def centred_gram(features: Tensor, estimator: Estimator = "unbiased") -> Tensor:
 
     `unbiased`: HSIC_1 of Song et al., Feature Selection via Dependence Maximization, 2012, as the inner
     product of U-centred matrices, whose diagonals are zero (Szekely and Rizzo, Partial Distance
-    Correlation with Methods for Dissimilarities, 2014). `biased`: tr(KHLH) / (n - 1)**2.
+    Correlation with Methods for Dissimilarities, 2014). `biased`: tr(KHLH) / (n - 1)**2. Zeros where the
+    features are the same for all pictures but for float32's rounding.
     """
     n = len(features)
     if n < LEAST:
         raise ValueError(f"CKA of {n} images; the smallest batch is {LEAST}")
-    gram = _gram(features.flatten(1)).cpu()
+    flat = features.flatten(1)
+    gram = _gram(flat).cpu()
     if not gram.isfinite().all():
         raise ValueError("features are not finite; has the checkpoint that gave them diverged?")
+    if gram.diagonal().max() <= (_CONSTANT * flat[0].double().norm().item()) ** 2:
+        return gram.new_zeros(n * n)
     if estimator == "biased":
         mean = gram.mean(dim=0)
         return ((gram - mean - mean[:, None] + mean.mean()) / (n - 1)).flatten()
@@ -145,10 +150,11 @@ class CkaDiagnostic:
 
     def conventions(self) -> dict[str, str]:
         """What a figure says in its margin."""
+        families = {one.family for one in (self.encoder, self.other) if one is not None}
         return {
             "CKA": f"linear, {self.estimator} HSIC of batches of {self.batch}",
             "features": "mean over positions" if self.pooled else "all positions, flattened",
-            "class token": "dropped",
+            **({"class token": "dropped"} if "vit" in families else {}),
             "images": str(self.images),
         }
 

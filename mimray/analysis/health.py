@@ -82,11 +82,11 @@ class HealthDiagnostic:
 
     def conventions(self) -> dict[str, str]:
         """What a figure says in its margin."""
-        return {
+        told = {
             "rank": "of positions less their mean",
             "norm": "L2, a position's, mean over positions",
-            "class token": "dropped",
         }
+        return told | ({"class token": "dropped"} if self.encoder.family == "vit" else {})
 
     def state(self) -> dict[str, Any]:
         """The sums of every layer."""

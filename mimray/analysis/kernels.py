@@ -23,7 +23,8 @@ def kernel_locality(encoder: Encoder) -> list[Row]:
     of taps from the kernel's centre by their share of |weight|, averaged over output channels;
     `uniform_px`: that of a kernel of equal weights. RepLKNet's 5 x 5 branch is part of the large kernel.
 
-    Raises ValueError for an encoder without such kernels, and for one in training mode.
+    Raises ValueError for an encoder without such kernels, for one in training mode, and for weights that
+    are not finite.
     """
     if not isinstance(encoder, ConvEncoder):
         raise ValueError(
@@ -75,6 +76,8 @@ def _kernels(encoder: ConvEncoder) -> list[tuple[str, nn.Module, Tensor, float]]
 
     def meet(module: nn.Module, inputs: tuple[Tensor], name: str) -> None:
         kernel = _kernel(module)
+        if not kernel.isfinite().all():
+            raise ValueError(f"weights of {name} are not finite; has the checkpoint diverged?")
         if max(kernel.shape[-2:]) > 1:
             found.append((name, module, kernel, image.shape[-1] / inputs[0].shape[-1]))
 

@@ -27,6 +27,8 @@ Layers = Literal["stages", "blocks"]
 SHARES = (20, 30, 50, 99)
 """Percent of the map that RepLKNet has squares for (`erf/analyze_erf.py`)."""
 
+_TOGETHER = 4  # pictures whose graph is held: one of a ViT-B at 224 px takes 200 to 300 MB each
+
 
 class ReceptiveFieldDiagnostic:
     """Satisfies `Diagnostic`: the effective receptive field after every stage, or every block.
@@ -51,6 +53,10 @@ class ReceptiveFieldDiagnostic:
         finite.
         """
         _check_size(self.sums, tuple(images.shape[-2:]))
+        for piece in images.split(_TOGETHER):
+            self._look(piece)
+
+    def _look(self, images: Tensor) -> None:
         pixels = images.detach().requires_grad_()
         centres: dict[str, Tensor] = {}
 

@@ -59,9 +59,11 @@ def reconstruct(
 
     `model`: in evaluation mode; `images`: float32 normalised (B, 3, H, W); `hidden`: bool
     (B, H/patch, W/patch). None for a target that is no picture. The same loss, over the same values, as
-    a run's validation.
+    a run's validation. Raises ValueError where the prediction is not finite.
     """
     out = model(images, hidden)
+    if not out.prediction.isfinite().all():
+        raise ValueError("what it predicts is not finite; has its run diverged?")
     prediction = model.target.to_images(out.prediction, images)
     if prediction is None:
         return None

@@ -20,6 +20,7 @@ import numpy as np
 from pyarrow import fs
 
 from mimray.data.files import write_atomic
+from mimray.errors import RunFailed
 from mimray.evaluate.diagnosis_files import packed_maps, packed_table, tell_mlflow
 from mimray.evaluate.diagnosis_findings import Draw, join, record_of
 from mimray.evaluate.diagnosis_kinds import Kind, Options
@@ -133,8 +134,11 @@ class Analysis:
             part.build("cpu")
 
     def record(self) -> Record | None:
-        """The finished record, if it is there."""
-        return read_record(self.place)
+        """The finished record, if it is there. Raises RunFailed where the storage cannot be read."""
+        try:
+            return read_record(self.place)
+        except OSError as error:
+            raise self._failed("read", error) from None
 
     def missing(self) -> list[Piece]:
         """What is still to be computed; a piece whose file is damaged is."""
@@ -144,11 +148,17 @@ class Analysis:
         return [piece for piece in every if self.kept(piece) is None]
 
     def run(self, compute: Compute, draw: Draw, show: Show) -> Record:
-        """Compute what is missing, write table, figures and record, and tell MLflow."""
-        local, missing = fs.LocalFileSystem(), self.missing()
+        """Compute what is missing, write table, figures and record, and tell MLflow.
+
+        A record that is there, maybe since another process wrote it, is returned. Raises RunFailed where
+        the storage cannot be written.
+        """
+        if (kept := self.record()) is not None:
+            return kept
+        missing = self.missing()
         done = self.total - self._count(missing)
         for piece, data in compute(self, missing) if missing else ():
-            write_atomic(local, str(self._file(piece)), data)
+            self._write(self._file(piece), data)
             done += self._count([piece])
             show(done)
         findings, counts = join(self)
@@ -156,14 +166,24 @@ class Analysis:
                  for end, data in packed_table(rows).items()}  # fmt: skip
         files |= packed_maps(findings.maps) | draw(findings)
         for name, data in files.items():
-            write_atomic(local, str(self.place / name), data)
+            self._write(self.place / name, data)
         record = record_of(self, findings, counts, list(files))
         text = to_json(record, indent=2).encode() + b"\n"
-        write_atomic(local, str(self.place / "result.json"), text)
+        self._write(self.place / "result.json", text)
         shutil.rmtree(self.place / _SHARDS, ignore_errors=True)
         for label, checkpoint in self.models:
             tell_mlflow(checkpoint.weights, label, record, files | {"result.json": text})
         return record
+
+    def _write(self, file: Path, data: bytes) -> None:
+        try:
+            write_atomic(fs.LocalFileSystem(), str(file), data)
+        except OSError as error:
+            raise self._failed("written", error) from None
+
+    def _failed(self, what: str, error: OSError) -> RunFailed:
+        reason = error.strerror or str(error).splitlines()[0]
+        return RunFailed(f"--storage {self.storage}: cannot be {what} ({reason})")
 
     def _count(self, pieces: list[Piece]) -> int:
         """Pictures, each as often as it is looked at."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mimray import __version__
-from mimray.errors import UserError
+from mimray.errors import RunFailed, UserError
 from mimray.evaluate.checkpoint import Checkpoint
 from mimray.evaluate.diagnosis_files import versions
 from mimray.evaluate.diagnosis_kinds import ROWS, Kind, Maps, Rows
@@ -42,7 +42,7 @@ Counts = dict[str, int]
 def join(analysis: Analysis) -> tuple[Findings, Counts]:
     """All pieces, added in their order, and of how many pictures of the source they are.
 
-    Raises UserError where that is none.
+    Raises UserError where that is none, and RunFailed where a piece has gone.
     """
     kind, seen = analysis.kind, analysis.pictures
     findings = Findings({m.label: _told(m.checkpoint) for m in analysis.models}, {}, {}, {})
@@ -69,7 +69,11 @@ def _merged(analysis: Analysis, number: int) -> tuple[Diagnostic, Counts]:
     counts = dict.fromkeys(_COUNTED, 0)
     for shard in range(len(analysis.shards)):
         seen = analysis.kept(Piece(number, shard))
-        assert seen is not None, "all of them were just computed"
+        if seen is None:  # whoever finishes first removes them
+            raise RunFailed(
+                f"{analysis.place}: its shards have gone, maybe because another process finished the same "
+                "analysis; give the command again"
+            )
         one.load(seen.state)
         whole.merge(one)
         for name, count in zip(counts, seen[1:], strict=True):

@@ -1,7 +1,8 @@
 """Shards of an analysis: some of its pictures seen by one of its diagnostics, and who computes them.
 
 What a shard gives is a few sums. They are computed in this process or as Ray tasks, come back as bytes
-that the driver keeps, and are added in one order: results do not depend on who computed them.
+that the driver keeps, and are added in one order: results depend on who computed them by no more than the
+rounding of float32, which is another with other threads or devices.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mimray.data.framing import Framing
 from mimray.data.load import load_block
 from mimray.data.plan import Block
 from mimray.data.sources import Source
-from mimray.errors import UserError
+from mimray.errors import RunFailed, UserError
 from mimray.evaluate.checkpoint import Checkpoint
 from mimray.evaluate.workers import Here, Share, finished, here, in_own_words, session
 
@@ -80,6 +81,11 @@ def deal(rows: np.ndarray, batch: int) -> list[np.ndarray]:
     return [rows[number::count] for number in range(count)]
 
 
+def smallest_batch(count: int, batch: int) -> int:
+    """Pictures in the smallest of the batches that `deal` makes of so many."""
+    return count // -(-count // batch)
+
+
 def shards_of(batches: list[np.ndarray]) -> list[list[np.ndarray]]:
     """Batches in shards, which depend on nothing but how many batches there are."""
     count = min(len(batches), _MOST_SHARDS)
@@ -106,7 +112,8 @@ def decoded(
 
 
 def compute(analysis: Analysis, piece: Piece, share: Share) -> bytes:
-    """One piece, packed. Raises UserError where it does not fit the encoder or is not finite."""
+    """One piece, packed. Raises UserError where it does not fit the encoder or is not finite, and RunFailed
+    where it does not fit the GPU's memory."""
     import torch
 
     from mimray.mim.normalisation import normalise
@@ -127,6 +134,11 @@ def compute(analysis: Analysis, piece: Piece, share: Share) -> bytes:
             diagnostic.update(normalise(images))
         except ValueError as error:
             raise UserError(f"{part.label}: {error}") from None
+        except torch.OutOfMemoryError:
+            raise RunFailed(
+                f"{part.label}: {count} pictures do not fit the GPU's memory; take a smaller --batch than "
+                f"{seen.batch}"
+            ) from None
         pictures += count
     state = diagnostic.state()
     if not _finite(state):
@@ -177,7 +189,9 @@ def compute_on_ray() -> Iterator[Compute]:
     import ray
 
     with session() as share:
-        task = ray.remote(_task).options(**share.options())
+        # Not ray.remote(_task).options(...): that loses max_calls=1, which Ray gives a task that declares a
+        # GPU when it is made, so that its process ends and leaves no CUDA context behind.
+        task = ray.remote(**share.options())(_task)
 
         def run(analysis: Analysis, pieces: list[Piece]) -> Pieces:
             what = ray.put(analysis)

@@ -116,6 +116,8 @@ def find_pictures(data: str, val: str | None) -> TransferSet:
     if val is None and data.startswith(_PHOTOS):
         test = f"{_PHOTOS}val"
     if open_pictures(train, "train").digest == open_pictures(test, "val").digest:
+        if val is not None:
+            raise UserError(f"--val {val}: holds the very pictures of --data; name others to test")
         raise UserError(f"--data {data}: has no val split of its own; name what is tested by --val")
     if not train.startswith(COLLECTION):
         last = train.rstrip("/").rpartition("/")[2]

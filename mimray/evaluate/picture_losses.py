@@ -92,8 +92,8 @@ class Masked:
         }
 
     def losses(self, device: str = "cpu") -> Losses:
-        """Look at all of them. Raises UserError for weights that do not fill the model, and where nothing
-        can be read."""
+        """Look at all of them. Raises UserError for weights that do not fill the model, or whose losses are
+        not finite, and where nothing can be read."""
         import torch
 
         model = self._model().to(device)
@@ -110,6 +110,11 @@ class Masked:
             raise UserError(f"{self.source.uri}: none of its pictures can be read")
         seen = np.concatenate(rows)
         loss, weight, fill = np.concatenate(found, axis=1)
+        if not np.isfinite(loss).all():
+            raise UserError(
+                f"{self.weights}: its losses are not finite; has its run diverged? Take an earlier "
+                "checkpoint"
+            )
         return Losses(seen, loss, weight, fill, len(self.rows) - len(seen))
 
     def pictures(self, rows: np.ndarray) -> np.ndarray:

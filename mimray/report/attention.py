@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mimray.report.panels import COLOURS, GREY, Rows, layers_axis, means, panels, png, spread
+from mimray.report.panels import (
+    COLOURS,
+    GREY,
+    Rows,
+    layers_axis,
+    mean,
+    means,
+    panels,
+    png,
+    spread,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -12,6 +22,7 @@ if TYPE_CHECKING:
 _OF_ALL = ("class token", "windows", "padding", "pictures")  # what every figure says of itself
 
 _PAIR = "pair of heads"
+_NUMBERED = 26  # layers; the numbers of more would run into each other
 _LINEAR = 20.0  # nats: heads that shut out what others look at diverge by hundreds
 
 
@@ -23,15 +34,29 @@ def attention_figures(
     def told(name: str) -> dict[str, Any]:
         return {key: notes[key] for key in (name, *_OF_ALL) if key in notes}
 
+    def with_mean(column: str, unit: str) -> dict[str, str]:
+        return {
+            model: _with_mean(model, text, rows, column, unit) for model, text in models.items()
+        }
+
     return {
         "distance.png": _figure(
-            models, rows, "distance_px", "averaged attention distance, px", told("distance")
+            with_mean("distance_px", "px"),
+            rows,
+            "distance_px",
+            "averaged attention distance, px",
+            told("distance"),
         ),
         "entropy.png": _figure(
-            models, rows, "entropy_nats", "attention entropy, nats", told("entropy"), "uniform_nats"
+            with_mean("entropy_nats", "nats"),
+            rows,
+            "entropy_nats",
+            "attention entropy, nats",
+            told("entropy"),
+            "uniform_nats",
         ),
         "divergence.png": _figure(
-            models,
+            with_mean("kl_mean", "nats"),
             pairs,
             "kl_nats",
             "KL between heads, nats",
@@ -80,8 +105,26 @@ def _draw(axes: Axes, rows: Rows, column: str, colour: str, of: str) -> None:
         for index, values in layers.items()
         for shift, value in zip(spread(values), values, strict=True)
     ]
+    places, values = means(rows, column)
     small = 9 if of == "head" else 4
     x, y = zip(*dots, strict=True)
     axes.scatter(x, y, s=small, color=colour, alpha=0.35, lw=0, label=f"a {of}")
-    axes.plot(*means(rows, column), color=colour, lw=1.2, marker="o", ms=5, mec="white", mew=0.6,
+    axes.plot(places, values, color=colour, lw=1.2, marker="o", ms=5, mec="white", mew=0.6,
               label="mean of the layer")  # fmt: skip
+    if len(places) <= _NUMBERED:
+        for place, value in zip(places, values, strict=True):
+            axes.annotate(f"{value:.3g}", (place, value), (0, 5), textcoords="offset points",
+                          ha="center", fontsize=5, path_effects=[_halo()], zorder=5)  # fmt: skip
+
+
+def _with_mean(model: str, told: str, rows: Rows, column: str, unit: str) -> str:
+    """What is said of a model, with the mean over its heads that the record has."""
+    found = mean([row for row in rows if row["model"] == model], column)
+    return told if found is None else f"{told}; mean of heads {found:.3g} {unit}"
+
+
+def _halo() -> Any:
+    """White about a number, which stands among dots."""
+    from matplotlib.patheffects import withStroke
+
+    return withStroke(linewidth=1.5, foreground="white")

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-_ANNOTATED = 16  # layers; the numbers of more would not be read
+_ANNOTATED = 26  # layers; the numbers of more would not be read
+_CELL = 0.2  # inches that a number takes
 _ACROSS = 4  # panels in a row
 
 
@@ -22,12 +23,14 @@ def cka_figure(models: dict[str, str], rows: Rows, notes: dict[str, Any]) -> byt
     low = min(0.9, math.floor(lowest * 10) / 10)
     columns = len(pairs) if len(pairs) <= _ACROSS else min(len(models), _ACROSS)
     lines = -(-len(pairs) // columns)
-    figure = new_figure(1.4 + 3.6 * columns, 0.6 + 3.9 * lines)
+    most = max(max(row["index"], row["other_index"]) for row in rows)
+    side = max(3.6, _CELL * most) if most <= _ANNOTATED else 3.6
+    figure = new_figure(1.4 + side * columns, 0.6 + (side + 0.3) * lines)
     places = list(figure.subplots(lines, columns, squeeze=False).flat)
     images = []
     for axes, pair in zip(places, pairs, strict=False):
         own = [row for row in rows if (row["model"], row["other_model"]) == pair]
-        images.append(_draw(axes, own, low))
+        images.append(_draw(axes, own, low, side))
         if pair[0] == pair[1]:
             title(axes, pair[0], f"{models[pair[0]]}; {_range(own)}")
         else:
@@ -43,7 +46,7 @@ def cka_figure(models: dict[str, str], rows: Rows, notes: dict[str, Any]) -> byt
     return png(figure, notes)
 
 
-def _draw(axes: Axes, rows: Rows, low: float) -> AxesImage:
+def _draw(axes: Axes, rows: Rows, low: float, side: float) -> AxesImage:
     down = list(dict.fromkeys(row["layer"] for row in rows))
     across = list(dict.fromkeys(row["other"] for row in rows))
     values = [[row["cka"] for row in rows if row["layer"] == layer] for layer in down]
@@ -52,15 +55,17 @@ def _draw(axes: Axes, rows: Rows, low: float) -> AxesImage:
     for edge in axes.spines.values():
         edge.set_visible(False)
     if max(len(down), len(across)) <= _ANNOTATED:
-        _annotate(axes, values, (1.0 + low) / 2)
+        size = min(8.0, 22 * side / max(len(down), len(across)))
+        _annotate(axes, values, (1.0 + low) / 2, size)
     return image
 
 
-def _annotate(axes: Axes, values: list[list[float]], middle: float) -> None:
+def _annotate(axes: Axes, values: list[list[float]], middle: float, size: float) -> None:
     """Every value, in the colour that is read on its own."""
-    size = min(8.0, 64 / len(values[0]))
     for i, line in enumerate(values):
         for j, value in enumerate(line):
+            if math.isnan(value):
+                continue
             colour = "white" if value < middle else "black"
             text = f"{value:.2f}".replace("0.", ".", 1)
             axes.text(j, i, text, ha="center", va="center", fontsize=size, color=colour)
@@ -75,6 +80,7 @@ def _ticks(axes: Axes, down: list[str], across: list[str]) -> None:
 
 
 def _range(rows: Rows) -> str:
-    """Of different layers."""
-    found = [r["cka"] for r in rows if r["layer"] != r["other"] or r["model"] != r["other_model"]]
+    """Of different layers, but for those that are the same for all pictures, whose CKA is nan."""
+    apart = [r for r in rows if r["layer"] != r["other"] or r["model"] != r["other_model"]]
+    found = [row["cka"] for row in apart if row["cka"] == row["cka"]]
     return f"{min(found):.2f} to {max(found):.2f}" if found else ""

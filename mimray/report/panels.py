@@ -89,6 +89,12 @@ def means(rows: Rows, column: str) -> tuple[list[int], list[float]]:
     return list(found), [sum(values) / len(values) for values in found.values()]
 
 
+def mean(rows: Rows, column: str) -> float | None:
+    """Of a column over all rows that have it, each of which counts the same; None where none has."""
+    values = [row[column] for row in rows if row[column] is not None]
+    return sum(values) / len(values) if values else None
+
+
 def png(figure: Figure, notes: dict[str, Any], spines: Iterable[Axes] = ()) -> bytes:
     """The figure with its conventions under it, and the axes given without a frame above and right."""
     for axes in spines:

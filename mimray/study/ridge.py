@@ -8,6 +8,7 @@ mask says nothing about that under another, so none stands here; where nothing i
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ SIZE = 192
 """Side in pixels of the pictures for which the paper states its ridge."""
 RIDGE = (10.0, 20.0)
 """AvgDist in pixels at that size."""
+_CONVENTION = {"class_token": "drop"}  # options of the analyses whose distances compare
 
 COLUMNS: dict[str, pa.DataType] = {
     **dict.fromkeys(("run", "status", "encoder"), pa.string()),
@@ -182,15 +184,29 @@ def _choose(
 
 def attention_distances(storage: str) -> dict[str, tuple[float, int]]:
     """What `mimray analyze attention` found, by the URI of the run: mean distance in pixels, and the side
-    of the pictures it was found on. The newest counts."""
+    of the pictures it was found on.
+
+    Of the latest step that was analysed, and of its analyses the newest. Those that keep the class token
+    measure something else and do not count.
+    """
+    looks = [
+        (_step(model["weights"]), record["time"], model)
+        for record in _analyses(storage)
+        for model in record["models"]
+    ]
     found: dict[str, tuple[float, int]] = {}
-    for record in sorted(_analyses(storage), key=lambda record: record["time"]):
-        for model in record["models"]:
-            run = run_behind(model["weights"])
-            distance = model["summary"].get("attention_distance_px")
-            if run is not None and distance is not None:
-                found[run.uri] = distance, model["image_size"]
+    for _, _, model in sorted(looks, key=lambda look: look[:2]):
+        run = run_behind(model["weights"])
+        distance = model["summary"].get("attention_distance_px")
+        if run is not None and distance is not None:
+            found[run.uri] = distance, model["image_size"]
     return found
+
+
+def _step(weights: str) -> int:
+    """Of a run's checkpoint, by its name."""
+    named = re.search(r"step-(\d+)", weights.rstrip("/").rpartition("/")[2])
+    return int(named[1]) if named else -1
 
 
 def _analyses(storage: str) -> list[dict[str, Any]]:
@@ -201,6 +217,6 @@ def _analyses(storage: str) -> list[dict[str, Any]]:
             record = json.loads(read_bytes(filesystem, path) or b"{}")
         except ValueError:  # `mimray analyze` says so to whoever asks for that one
             continue
-        if record.get("kind") == "attention":
+        if record.get("kind") == "attention" and record["options"] == _CONVENTION:
             records.append(record)
     return records

@@ -209,3 +209,21 @@ def test_what_cannot_be_compared_is_refused():
         CkaDiagnostic(encoder, estimator="none")
     with pytest.raises(ValueError, match="sums are of pooled True, not False"):
         CkaDiagnostic(encoder).load(CkaDiagnostic(encoder, pooled=True).state())
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("n", [7, 10, 63])
+def test_what_is_the_same_for_all_pictures_is_like_nothing(n, estimator):
+    x = normal(n, 3000)
+    for scale in (1e-3, 1.0, 1e4):
+        constant = scale * normal(1, 3000, seed=1).repeat(n, 1)
+        assert math.isnan(cka(x, constant, estimator))
+        assert math.isnan(cka(constant, constant, estimator))
+        apart = constant + 1e-3 * scale * x  # little, and far more than rounding
+        assert cka(x, apart, estimator) == pytest.approx(1, abs=1e-4)
+
+
+def test_only_a_vit_s_figure_speaks_of_a_class_token():
+    vit, swin = built("vit_nano"), built("swin_nano")
+    assert "class token" not in CkaDiagnostic(swin).conventions()
+    assert CkaDiagnostic(swin, vit).conventions()["class token"] == "dropped"

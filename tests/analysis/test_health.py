@@ -103,3 +103,8 @@ def test_sums_of_another_encoder_are_refused():
     state = seen(built("vit_nano"), images(1)).state()
     with pytest.raises(ValueError, match="layer 'block 6', which the encoder has not"):
         HealthDiagnostic(built("convnext_nano")).load(state)
+
+
+def test_only_a_vit_s_figure_speaks_of_a_class_token():
+    for name, told in (("vit_nano", True), ("swin_nano", False), ("resnet_nano", False)):
+        assert ("class token" in HealthDiagnostic(build_encoder(name, 96)).conventions()) is told

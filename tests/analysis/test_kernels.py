@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -96,3 +98,13 @@ def test_nothing_is_left_behind():
     assert not any(module._forward_pre_hooks for module in encoder.modules())
     with pytest.raises(ValueError, match=r"call its eval\(\) before"):
         kernel_locality(encoder.train())
+
+
+def test_weights_that_are_not_finite_are_refused():
+    encoder = build_encoder("resnet_nano", 64).eval()
+    with torch.no_grad():
+        next(m for m in encoder.layer2.modules() if isinstance(m, torch.nn.Conv2d)).weight[3] = (
+            math.nan
+        )
+    with pytest.raises(ValueError, match=r"weights of layer2.* are not finite; has the checkpoint"):
+        kernel_locality(encoder)

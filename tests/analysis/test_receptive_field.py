@@ -150,3 +150,14 @@ def test_what_has_no_map_has_no_extent():
         encoder.stem[1].bias.fill_(math.nan)
     with pytest.raises(ValueError, match=r"gradients of block 1 are not finite"):
         seen(encoder, images(1))
+
+
+def test_no_more_than_four_pictures_hold_their_graph_at_once():
+    encoder, pictures = built("convnext_nano"), images(10)
+    counts = []
+    hook = encoder.register_forward_pre_hook(lambda _, inputs: counts.append(len(inputs[0])))
+    whole = seen(encoder, pictures)
+    hook.remove()
+    assert counts == [4, 4, 2] and whole.images == 10
+    for name, shares in seen(encoder, *pictures.split(1)).map().items():
+        torch.testing.assert_close(whole.map()[name], shares, rtol=1e-5, atol=1e-12)

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from mimray.analysis.reconstruction import how_drawn, reconstruct
-from mimray.mim.build import assemble
+from mimray.mim.build import assemble, build_model
 from mimray.mim.encoders.swin import SwinEncoder
 from mimray.mim.masks import draw
 from mimray.mim.normalisation import denormalise, normalise
 from mimray.mim.targets import TARGETS, build_target
 from mimray.mim.targets.classification import Classification
-from mimray.recipe import TargetSettings
+from mimray.recipe import TargetSettings, load_recipe
 from tests.goldens.golden import Golden
 from tests.mim.target_files import colours_file, settings_of
 
@@ -220,3 +220,13 @@ def test_fills_are_shown_where_hidden():
     for shown, loss in one.fills.values():
         np.testing.assert_array_equal(shown, one.original)
         assert loss == pytest.approx(0, abs=1e-6)
+
+
+def test_a_prediction_that_is_not_finite_is_no_picture():
+    recipe = load_recipe("demo", ["model.encoder=vit_nano", "model.image_size=32", "mask.unit=16"])
+    model = build_model(recipe).eval()
+    with torch.no_grad():
+        next(model.head.parameters()).fill_(math.nan)
+    hidden = torch.ones(2, SIZE // model.patch, SIZE // model.patch, dtype=torch.bool)
+    with pytest.raises(ValueError, match="what it predicts is not finite"):
+        reconstruct(model, normalise(photos()), hidden)

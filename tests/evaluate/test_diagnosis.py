@@ -16,13 +16,20 @@ from mimray.data.framing import Framing
 from mimray.data.load import load_block
 from mimray.data.plan import Block
 from mimray.data.sources import open_source
-from mimray.errors import UserError
+from mimray.errors import RunFailed, UserError
 from mimray.evaluate import diagnosis_shards as shards
 from mimray.evaluate.checkpoint import open_checkpoint
 from mimray.evaluate.diagnosis import Analysis
 from mimray.evaluate.diagnosis_kinds import KINDS, ROWS
 from mimray.evaluate.diagnosis_parts import Model, Pictures
-from mimray.evaluate.diagnosis_shards import Piece, Seen, compute_here, deal, shards_of
+from mimray.evaluate.diagnosis_shards import (
+    Piece,
+    Seen,
+    compute_here,
+    deal,
+    shards_of,
+    smallest_batch,
+)
 from mimray.mim.normalisation import normalise
 from mimray.train.run_folder import RunFolder
 from mimray.train.sync import sync
@@ -85,6 +92,7 @@ def test_batches_are_equally_large_and_each_is_spread_over_all(count, batch):
     assert sorted(np.concatenate(batches)) == rows.tolist()
     sizes = {len(one) for one in batches}
     assert max(sizes) <= batch and max(sizes) - min(sizes) <= 1
+    assert min(sizes) == smallest_batch(count, batch)
     for one in batches:
         assert one[0] < 3 * len(batches) and one[-1] >= rows[-1] - 3 * len(batches)
 
@@ -190,6 +198,45 @@ def test_an_analysis_that_was_killed_goes_on(ask, tmp_path):
     assert rows_of(analysis) == rows_of(whole)
     assert not first.parent.exists()
     assert analysis.record() == record and analysis.missing() == []
+
+
+def test_two_processes_ask_the_same(ask, monkeypatch):
+    first, second = ask("health"), ask("health")
+    record = run(first)
+    monkeypatch.setattr(shards, "compute", None)  # cannot be called
+    assert run(second) == record
+    monkeypatch.undo()
+    (second.place / "result.json").unlink()
+
+    def loses_one(analysis, pieces):
+        with compute_here() as compute:
+            yield from compute(analysis, pieces)
+        shutil.rmtree(analysis.place / "shards")
+
+    with pytest.raises(RunFailed, match=r"its shards have gone, .*; give the command again"):
+        second.run(loses_one, lambda found: {}, lambda done: None)
+
+
+@pytest.mark.parametrize(("file", "what"), [("", "read"), ("shards", "written")])
+def test_a_storage_that_is_not_as_it_should_be(ask, tmp_path, file, what):
+    analysis = ask("health")
+    place = analysis.place / file
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"no folder")
+    with pytest.raises(RunFailed, match=f"--storage {tmp_path}: cannot be {what}") as caught:
+        run(analysis)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_gpu_that_is_too_small(ask, monkeypatch):
+    class Huge:
+        def update(self, images):
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB")
+
+    analysis = ask("health")
+    monkeypatch.setattr(type(analysis.parts[0]), "build", lambda *_: Huge())
+    with pytest.raises(RunFailed, match=r"GPU's memory; take a smaller --batch than 5$"):
+        run(analysis)
 
 
 def test_what_cannot_be_read_is_left_out(ask, folder, tmp_path):

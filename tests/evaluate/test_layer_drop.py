@@ -175,3 +175,17 @@ def test_pictures_to_test_are_not_those_trained_on(folder):
         UserError, match="has no val split of its own; name what is tested by --val"
     ):
         find_pictures(str(folder / "train"), None)
+    with pytest.raises(UserError, match=r"--val .*train: holds the very pictures of --data"):
+        find_pictures(str(folder / "train"), str(folder / "train"))
+
+
+def test_a_place_that_cannot_be_written(ran, pretrained, folder, capsys):
+    storage = ran[0].place.parents[1]
+    ask = ["analyze", "layer-drop", "--from", str(pretrained), "--data", str(folder), "--here"]
+    ask += ["--storage", str(storage), "--drop", "0", "--seeds", "0", "--status", *WORDS]
+    place = study_of([pretrained], folder, storage, drops=(0,)).place
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(b"no folder")
+    assert main(ask) == 3
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"--storage {storage}: cannot be read or written (Not a directory)" in line

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from mimray.cli import main
 from mimray.data.sources import open_source
+from mimray.errors import UserError
 from mimray.evaluate.picture_losses import Masked
 
 pytestmark = pytest.mark.unit
@@ -60,3 +62,30 @@ def test_the_verb_lists_the_hardest_and_the_easiest(pretrained, losses, tmp_path
     assert sheet.read_bytes().startswith(b"\x89PNG")
     assert main([*ask, "--storage", str(tmp_path)]) == 0
     assert "hardest" in capsys.readouterr().out
+
+
+def test_no_picture_is_hard_and_easy(pretrained, tmp_path, capsys):
+    source = open_source("builtin:photos/val")
+    ask = ["analyze", "losses", str(pretrained), "--pictures", "60", "--here", "--json"]
+    for count, hard, easy in ((1, 1, 0), (5, 3, 2)):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for row, data in enumerate(source.read(np.arange(count))):
+            (folder / f"{row}.jpg").write_bytes(data)
+        assert main([*ask, "--data", str(folder), "--storage", str(tmp_path / "s")]) == 0
+        shown = json.loads(capsys.readouterr().out)["pictures"]
+        assert [row["which"] for row in shown] == ["hardest"] * hard + ["easiest"] * easy
+        assert len({row["row"] for row in shown}) == count
+    ask[4] = "61"
+    assert main([*ask, "--storage", str(tmp_path / "none")]) == 2
+    assert "--pictures 61: a sheet shows at most 60 of each" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_model_that_has_diverged(masked, monkeypatch):
+    model = masked._model()
+    with torch.no_grad():
+        next(model.head.parameters()).fill_(torch.nan)
+    monkeypatch.setattr(Masked, "_model", lambda self: model)
+    with pytest.raises(UserError, match="its losses are not finite; has its run diverged"):
+        masked.losses()

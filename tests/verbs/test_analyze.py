@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mimray.cli import main
+from mimray.data.sources import open_source
 from mimray.evaluate import diagnosis_shards
 from tests.evaluate.test_checkpoint import weights_file
 
@@ -162,6 +163,28 @@ def test_data_without_pictures_and_a_file_that_is_no_checkpoint(analyze, tmp_pat
         status, out, err = analyze("cka", "a", *words)
         (line,) = err.strip().splitlines()
         assert status == 2 and says in line and not out
+
+
+def test_batches_that_would_be_left_out(analyze, tmp_path):
+    words = ["--data", "builtin:photos/val", "--images", "10"]
+    status, out, err = analyze("cka", "a", *words, "--batch", "4")
+    (line,) = err.strip().splitlines()
+    assert status == 2 and not out and not (tmp_path / "runs").exists()
+    assert "--batch 4: 10 pictures make batches of 3, and CKA is of 4 or more; " in line
+    assert line.endswith("take --batch 5 or more")
+    assert analyze("cka", "a", *words, "--batch", "5")[0] == 0
+    assert analyze("health", "a", *words, "--batch", "4")[0] == 0
+
+
+def test_pictures_that_are_missing_are_counted_by_their_reason(analyze, tmp_path):
+    source, folder = open_source("builtin:photos/val"), tmp_path / "data"
+    folder.mkdir()
+    for row, data in enumerate(source.read(np.arange(8))):
+        (folder / f"{row}.jpg").write_bytes(data if row else b"no picture")
+    status, out, _ = analyze("cka", "a", "--data", folder, "--images", "8", "--batch", "4")
+    assert status == 0 and "; 1 cannot be read; 3 left out, because too few" in " ".join(
+        out.split()
+    )
 
 
 def test_one_checkpoint_twice(analyze):

@@ -41,7 +41,7 @@ def finetuned(storage, parent, top1, seed=0, recipe="finetune_demo", words=()):
     )
 
 
-def analysed(storage, name, run, distance, size, time):
+def analysed(storage, name, run, distance, size, time, class_token="drop"):
     """What `analyze attention` leaves."""
     model = {
         "weights": str(run),
@@ -50,7 +50,8 @@ def analysed(storage, name, run, distance, size, time):
     }
     place = storage / "analyses" / name
     place.mkdir(parents=True)
-    record = {"kind": "attention", "models": [model], "time": time}
+    options = {"class_token": class_token}
+    record = {"kind": "attention", "models": [model], "time": time, "options": options}
     (place / "result.json").write_text(json.dumps(record))
 
 
@@ -94,6 +95,18 @@ def test_scores_and_distances_stand_beside_their_masks(sweep):
         20,
     )
     assert not any("loss" in name for row in found.rows for name in row)
+
+
+def test_the_latest_step_counts_and_no_other_convention(sweep):
+    storage, runs = sweep
+    run = runs[16, 0.8]
+    steps = [run / "checkpoints" / f"step-{number:08d}" for number in (20, 100)]
+    analysed(storage, "attention-late", steps[1], 31.0, 96, time=3.0)
+    analysed(storage, "attention-newer", steps[1], 32.0, 96, time=4.0)
+    analysed(storage, "attention-early", steps[0], 50.0, 96, time=5.0)
+    analysed(storage, "attention-kept", steps[1], 60.0, 96, time=6.0, class_token="keep")
+    rows = {row["run"]: row for row in read_ridge(str(storage), []).rows}
+    assert rows["m16-0.8"]["attention_distance_px"] == 32.0
 
 
 def test_only_fine_tunings_that_compare_stand_in_one_column(sweep):

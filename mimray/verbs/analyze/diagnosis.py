@@ -13,7 +13,12 @@ from mimray.evaluate.checkpoint import open_checkpoint
 from mimray.evaluate.diagnosis import Analysis
 from mimray.evaluate.diagnosis_kinds import KINDS, Kind
 from mimray.evaluate.diagnosis_parts import Model, Pictures
-from mimray.evaluate.diagnosis_shards import Compute, compute_here, compute_on_ray
+from mimray.evaluate.diagnosis_shards import (
+    Compute,
+    compute_here,
+    compute_on_ray,
+    smallest_batch,
+)
 from mimray.evaluate.frozen import Record
 from mimray.train.console import Console
 from mimray.train.run_folder import to_json
@@ -106,7 +111,20 @@ def _pictures(arguments: argparse.Namespace, least: int) -> Pictures:
     if total < least:
         raise UserError(f"{arguments.data}: holds {total or 'no'} pictures{why if total else ''}")
     rows = evenly(total, min(arguments.images, total)).astype(np.int64)
+    _check_batches(len(rows), arguments.batch, least)
     return Pictures(source, rows, arguments.batch, arguments.data, arguments.split)
+
+
+def _check_batches(count: int, batch: int, least: int) -> None:
+    """Raises UserError where the smallest of the batches would be left out."""
+    if (smallest := smallest_batch(count, batch)) < least:
+        enough = next(
+            size for size in range(batch, count + 1) if smallest_batch(count, size) >= least
+        )
+        raise UserError(
+            f"--batch {batch}: {count} pictures make batches of {smallest}, and CKA is of {least} or more; "
+            f"take --batch {enough} or more"
+        )
 
 
 # ----- running it ---------------------------------------------------------------------------------------
@@ -150,10 +168,17 @@ def _print(record: Record, already: bool) -> None:
         table.add_row(model["label"], *(_number(model["summary"].get(name)) for name in names))
     out.print(table)
     if record["pictures"]:
-        lost = record["unreadable"] + record["left_out"]
-        left = f", {lost} left out (unreadable)" if lost else ""
-        out.print(f"{record['pictures']} pictures of {record['data']}{left}")
+        out.print(f"{record['pictures']} pictures of {record['data']}{_lost(record)}")
     out.print(f"{record['uri']}/{', '.join([*record['files'], 'result.json'])}")
+
+
+def _lost(record: Record) -> str:
+    """Which pictures are missing, and why."""
+    unreadable, left_out = record["unreadable"], record["left_out"]
+    told = f"; {unreadable} cannot be read" if unreadable else ""
+    if left_out:
+        told += f"; {left_out} left out, because too few of their batch can be read"
+    return told
 
 
 def _number(value: float | None) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -54,21 +56,33 @@ def run(arguments: argparse.Namespace) -> int:
     )
     check_writable(storage)
     whole = next(iter(study.suites.values()))
-    failures = read_failures(whole)
+    with _in_one_line(storage):
+        failures = read_failures(whole)
     if not arguments.status:
         failures = _run(study, arguments.cpus, arguments.here)
-        write_failures(whole, failures)
     rows = drop_rows(study, failures)
     about = {"name": study.name, "task": arguments.task, "counted": study.counting}
     files = table_files(rows, _COLUMNS, **about)
     title = f"{rows[0]['set']}: fine-tuned without the last layers"
     files["curve.png"] = layer_drop_curve(rows, title, {"counted": study.counting, "bars": _BARS})
-    write_files(str(study.place), files)
+    with _in_one_line(storage):
+        if not arguments.status:
+            write_failures(whole, failures)
+        write_files(str(study.place), files)
     if arguments.json:
         print(to_json({**about, "uri": str(study.place), "rows": rows}), flush=True)
     else:
         _print(study, rows)
     return RunFailed.exit_code if any(row["status"] == FAILED for row in rows) else 0
+
+
+@contextmanager
+def _in_one_line(storage: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise RunFailed(f"--storage {storage}: cannot be read or written ({reason})") from None
 
 
 def _numbers(option: str, text: str) -> list[int]:

@@ -35,6 +35,7 @@ _PICTURES = {
 }
 
 
+_MOST = 60  # pictures of a group: ten lines of a sheet
 _RULE = {
     "over-fits": f"the median of three evaluations has risen by more than {SIGMAS:g} standard deviations "
     "of an evaluation above its lowest, while training loss fell"
@@ -47,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.data is not None and arguments.pictures is None:
         raise UserError("--data goes with --pictures N, which looks at them")
+    if (arguments.pictures or 0) > _MOST:
+        raise UserError(f"--pictures {arguments.pictures}: a sheet shows at most {_MOST} of each")
     storage = absolute(arguments.storage or str(project_folder() / "runs"))
     runs = {run.uri: run for run in (_find(word, storage) for word in arguments.runs)}
     found = {uri: curves(run.rows()) for uri, run in runs.items()}
@@ -127,8 +130,7 @@ def _pictures(
             losses = workers.call(look, masked)
             rows = _rows(names[uri], masked, losses)
             every += rows
-            most = arguments.pictures
-            chosen = {"hardest": rows[:most], "easiest": rows[::-1][:most]}
+            chosen = _ends(rows, arguments.pictures)
             groups = {name: _with_pixels(masked, own) for name, own in chosen.items()}
             skipped = f", {losses.unreadable} cannot be read" if losses.unreadable else ""
             title = f"{names[uri]}: mean loss {losses.mean:.4f} over {len(rows)} pictures{skipped}"
@@ -139,6 +141,16 @@ def _pictures(
     return listed, files | {
         name.replace("table", "pictures"): data for name, data in packed.items()
     }
+
+
+def _ends(rows: Rows, most: int) -> dict[str, Rows]:
+    """The first and the last of the rows, none of them in both; what there is none of is left out."""
+    half = len(rows) // 2
+    ends = {
+        "hardest": rows[: min(most, len(rows) - half)],
+        "easiest": rows[::-1][: min(most, half)],
+    }
+    return {name: own for name, own in ends.items() if own}
 
 
 def _rows(name: str, masked: Masked, losses: Losses) -> Rows:

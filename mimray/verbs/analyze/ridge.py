@@ -56,6 +56,10 @@ def _conventions(found: Ridge) -> dict[str, str]:
     told = {"AvgDist": f"of pictures of {sizes} px, scaled to the 192 px of the paper's ridge"}
     if found.finetuned is not None:
         told["top-1"] = "after the last epoch; mean and sample standard deviation over seeds"
+    if any(row["attention_distance_px"] is not None for row in found.rows):
+        told["attention distance"] = (
+            "mean over all heads, of the latest step analysed; a class token dropped"
+        )
     return told | {"numbers": "mask ratio"}
 
 

@@ -29,7 +29,7 @@ def predict(
     """What the model makes of each picture; the recipe's mask, and the seed of its run's validation,
     when not given.
 
-    Raises UserError for a target that is no picture.
+    Raises UserError for a target that is no picture, and for a prediction that is not finite.
     """
     recipe = opened.recipe
     mask = mask or recipe.mask
@@ -40,7 +40,12 @@ def predict(
         seeds = key(Purpose.VALIDATION_MASK, seed, numbers)
         size, patch = recipe.model.image_size, opened.model.patch
         hidden = draw(mask.strategy, size, mask.unit, patch, mask.ratio, seeds)
-        part = reconstruct(opened.model, normalise(pixels), hidden)
+        try:
+            part = reconstruct(opened.model, normalise(pixels), hidden)
+        except ValueError as error:
+            raise UserError(
+                f"--from {opened.weights}: {error} Take an earlier checkpoint"
+            ) from None
         if part is None:
             raise UserError(
                 f"--from {opened.weights}: what it predicts (target.kind={recipe.target.kind}) is no "
