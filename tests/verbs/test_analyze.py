@@ -16,7 +16,6 @@ from mimray.data.sources import open_source
 from mimray.evaluate import diagnosis_shards
 from tests.evaluate.test_checkpoint import weights_file
 
-pytestmark = pytest.mark.unit
 torch.set_num_threads(1)  # the tensors are small
 
 FEW = ["--data", "builtin:photos/val", "--images", "8", "--batch", "4"]
@@ -59,6 +58,7 @@ def analyze(capsys, weights, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_all_of_two_models_once(analyze, monkeypatch):
     status, out, err = analyze("all", "a b", *FEW, "--json")
     assert status == 0 and "attention-" in err
@@ -87,6 +87,7 @@ def test_all_of_two_models_once(analyze, monkeypatch):
     assert status == 0 and out.count("is finished") == 4 and "divergence.png" in out
 
 
+@pytest.mark.unit
 def test_a_convnet_has_kernels_instead_of_attention(analyze):
     status, out, err = analyze("all", "conv", *FEW, "--json")
     assert status == 0 and "conv: resnet_nano has no attention; its kernels are looked at" in err
@@ -104,12 +105,14 @@ def test_a_convnet_has_kernels_instead_of_attention(analyze):
     )
 
 
+@pytest.mark.unit
 def test_fewer_pictures_than_asked_for(analyze):
     words = ["--data", "builtin:photos/val", "--images", "100000", "--batch", "64", "--json"]
     record = json.loads(analyze("health", "a", *words)[1])
     assert record["pictures"] == 120
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize(
     ("kind", "words", "says"),
     [
@@ -141,6 +144,7 @@ def test_a_user_s_mistakes(analyze, tmp_path, kind, words, says):
     assert not (tmp_path / "runs" / "analyses").exists()
 
 
+@pytest.mark.unit
 def test_data_without_pictures_and_a_file_that_is_no_checkpoint(analyze, tmp_path):
     empty = tmp_path / "empty.parquet"
     pq.write_table(
@@ -165,6 +169,7 @@ def test_data_without_pictures_and_a_file_that_is_no_checkpoint(analyze, tmp_pat
         assert status == 2 and says in line and not out
 
 
+@pytest.mark.unit
 def test_batches_that_would_be_left_out(analyze, tmp_path):
     words = ["--data", "builtin:photos/val", "--images", "10"]
     status, out, err = analyze("cka", "a", *words, "--batch", "4")
@@ -176,6 +181,7 @@ def test_batches_that_would_be_left_out(analyze, tmp_path):
     assert analyze("health", "a", *words, "--batch", "4")[0] == 0
 
 
+@pytest.mark.unit
 def test_pictures_that_are_missing_are_counted_by_their_reason(analyze, tmp_path):
     source, folder = open_source("builtin:photos/val"), tmp_path / "data"
     folder.mkdir()
@@ -187,6 +193,7 @@ def test_pictures_that_are_missing_are_counted_by_their_reason(analyze, tmp_path
     )
 
 
+@pytest.mark.unit
 def test_one_checkpoint_twice(analyze):
     status, _, err = analyze("health", "a a", *FEW)
     assert status == 2 and "named twice" in err
