@@ -35,7 +35,13 @@ def add_words(evaluate: argparse.ArgumentParser) -> None:
         action.add_argument(
             "--labels", metavar="SHARE", help="of every class, like 10%% or 0.1; all when not given"
         )
-        action.add_argument("--seed", type=int, default=0, metavar="N", help="of the linear probe; neighbours draw nothing")
+        action.add_argument(
+            "--seed",
+            type=int,
+            default=0,
+            metavar="N",
+            help="of the linear probe; neighbours draw nothing",
+        )
         action.add_argument("--encoder", metavar="NAME", help="where the weights do not tell")
         action.add_argument(
             "--image-size", type=count, metavar="N", help="a side; the run's own, or 224"
