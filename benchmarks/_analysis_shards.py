@@ -22,7 +22,8 @@ from mimray.analysis.health import HealthDiagnostic
 from mimray.analysis.receptive_field import ReceptiveFieldDiagnostic
 from mimray.data.framing import Framing
 from mimray.data.sources import open_source
-from mimray.evaluate.diagnosis_shards import deal, decoded
+from mimray.evaluate.decoding import decoded
+from mimray.evaluate.diagnosis_shards import deal
 from mimray.mim.encoders import Encoder, build_encoder
 from mimray.mim.normalisation import normalise
 

@@ -107,8 +107,8 @@ class AttentionDiagnostic:
         told = {
             "distance": "Euclidean, pixels of the picture; mean over queries and pictures",
             "entropy": "nats; its maximum is that of equal shares over the keys that a query attends to",
-            "divergence": "KL(head || other), nats, mean over queries and pictures; symmetric: mean of "
-            "both directions",
+            "divergence": "KL(head || other), nats, mean over queries and pictures",
+            "symmetric": "the mean of both directions",
         }
         if any(layer.class_token for layer in self.layers):
             told["class token"] = {

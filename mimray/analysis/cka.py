@@ -84,8 +84,7 @@ class CkaDiagnostic:
 
     A batch is the unit: HSIC is estimated within each and averaged, a batch counting as its pictures,
     and then normalised. Shards that are to give what one pass gives consist of its whole batches.
-    `pooled`: features are means over positions; else those of all positions, flattened. `other` may be
-    another kind of encoder; it takes the same pictures, so it is built for their size.
+    `other` may be another kind of encoder; it takes the same pictures, so it is built for their size.
     """
 
     def __init__(
@@ -93,11 +92,9 @@ class CkaDiagnostic:
         encoder: Encoder,
         other: Encoder | None = None,
         estimator: Estimator = "unbiased",
-        pooled: bool = False,
     ) -> None:
         _check_estimator(estimator)
-        self.encoder, self.other = encoder, other
-        self.estimator, self.pooled = estimator, pooled
+        self.encoder, self.other, self.estimator = encoder, other, estimator
         self.stages = layer_stages(encoder)
         self.other_stages = layer_stages(other) if other is not None else self.stages
         self.images = self.batch = 0
@@ -153,7 +150,7 @@ class CkaDiagnostic:
         families = {one.family for one in (self.encoder, self.other) if one is not None}
         return {
             "CKA": f"linear, {self.estimator} HSIC of batches of {self.batch}",
-            "features": "mean over positions" if self.pooled else "all positions, flattened",
+            "features": "all positions, flattened",
             **({"class token": "dropped"} if "vit" in families else {}),
             "images": str(self.images),
         }
@@ -179,7 +176,6 @@ class CkaDiagnostic:
             "layers": list(self.stages),
             "other_layers": list(self.other_stages),
             "estimator": self.estimator,
-            "pooled": self.pooled,
         }
 
     def _check(self, state: dict[str, Any]) -> None:
@@ -193,8 +189,7 @@ class CkaDiagnostic:
 
         def take(name: str, features: Tensor) -> None:
             # A map's positions come first, as most encoders have them in memory: nothing is copied.
-            values = features.mean(dim=(2, 3)) if self.pooled else features.permute(0, 2, 3, 1)
-            found[name] = centred_gram(values, self.estimator)
+            found[name] = centred_gram(features.permute(0, 2, 3, 1), self.estimator)
 
         names = layer_names(encoder)
         show_layers(encoder, images, names, take)

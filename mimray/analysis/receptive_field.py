@@ -12,7 +12,7 @@ depends on the gradient's scale. Here it is the absolute value, and shares of th
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -20,9 +20,7 @@ from torch import Tensor
 from mimray.analysis.diagnostic import Row
 from mimray.mim.encoders import Encoder
 from mimray.mim.encoders.convnet import ConvEncoder
-from mimray.mim.encoders.layers import LAST, layer_stages, show_layers, stage_ends
-
-Layers = Literal["stages", "blocks"]
+from mimray.mim.encoders.layers import layer_stages, show_layers, stage_ends
 
 SHARES = (20, 30, 50, 99)
 """Percent of the map that RepLKNet has squares for (`erf/analyze_erf.py`)."""
@@ -31,18 +29,17 @@ _TOGETHER = 4  # pictures whose graph is held: one of a ViT-B at 224 px takes 20
 
 
 class ReceptiveFieldDiagnostic:
-    """Satisfies `Diagnostic`: the effective receptive field after every stage, or every block.
+    """Satisfies `Diagnostic`: the effective receptive field after every stage; a ViT's are quarters of its
+    depth.
 
-    Stages are cheap; a block more is one backward pass more. A ViT's stages are quarters of its depth.
     Of an even number of rows the central one is the lower of the two, and of columns the right one, as
     in RepLKNet's code; distances are from the middle of that position.
     """
 
-    def __init__(self, encoder: Encoder, layers: Layers = "stages") -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
         self.stages = layer_stages(encoder)
-        blocks = [name for name in self.stages if name != LAST]
-        self.layers = stage_ends(encoder) if layers == "stages" else blocks
+        self.layers = stage_ends(encoder)
         self.images = 0
         self.sums: dict[str, Tensor] = {}
 

@@ -12,14 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mimray.mim.fills import nearest_pixel, visible_mean
+from mimray.mim.masked_losses import fills, skill
 from mimray.mim.masks import average_distance, to_pixels
 from mimray.mim.model import MaskedImageModel
 from mimray.mim.normalisation import denormalise
 from mimray.recipe import TargetSettings
-
-FILLS = {"visible_mean": visible_mean, "nearest": nearest_pixel}
-"""Predictions that need no learning, by name."""
 
 _GREY = 128
 
@@ -30,7 +27,7 @@ class Reconstruction:
 
     `masked`: grey where hidden; `prediction`: everywhere; `together`: the prediction where hidden beside
     the visible pixels; `loss`: the target's error, the mean over its hidden values; `hidden_ratio`: share
-    of pixels; `average_distance`: AvgDist, pixels. `fills`: of each of `FILLS` the picture, as
+    of pixels; `average_distance`: AvgDist, pixels. `fills`: of each fill the picture, as
     `together`, and its loss over the same values; empty for a target that is classified.
     """
 
@@ -48,7 +45,7 @@ class Reconstruction:
         """1 - loss / the loss of the nearest-pixel fill; None for a target that is classified."""
         if not self.fills:
             return None
-        return 1.0 - self.loss / max(self.fills["nearest"][1], 1e-12)
+        return skill(self.loss, self.fills["nearest"][1])
 
 
 @torch.no_grad()
@@ -73,9 +70,11 @@ def reconstruct(
     def together(predicted: Tensor) -> list[np.ndarray]:
         return _arrays(torch.where(pixels, denormalise(predicted), original))
 
-    fills: dict[str, tuple[list[np.ndarray], list[float]]] = {}
-    for name, (filled, loss) in _fills(model, images, hidden).items():
-        fills[name] = together(filled), loss.tolist()
+    shown_fills: dict[str, tuple[list[np.ndarray], list[float]]] = {}
+    for name, filled, error in fills(model, images, hidden):
+        picture = model.target.to_images(filled, images)
+        assert picture is not None, "a prediction is a picture, and this is one"
+        shown_fills[name] = together(picture), (error / out.values).tolist()
     originals, predictions = _arrays(original), _arrays(denormalise(prediction))
     put_together, losses = together(prediction), (out.error / out.values).tolist()
     ratios = hidden.double().mean(dim=(1, 2)).tolist()
@@ -89,27 +88,12 @@ def reconstruct(
             loss=losses[place],
             hidden_ratio=ratios[place],
             average_distance=distances[place],
-            fills={name: (shown[place], loss[place]) for name, (shown, loss) in fills.items()},
+            fills={
+                name: (shown[place], loss[place]) for name, (shown, loss) in shown_fills.items()
+            },
         )
         for place in range(len(images))
     ]
-
-
-def _fills(
-    model: MaskedImageModel, images: Tensor, hidden: Tensor
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Each fill as normalised images (B, 3, H, W), and its loss (B,) where the model's is taken."""
-    if not model.target.fills:
-        return {}
-    target, region = model.target(images), model.asked(hidden)
-    found = {}
-    for name, fill in FILLS.items():
-        filled = fill(target, region)
-        error = (model.target.error(filled, target) * region).sum(dim=(1, 2))
-        shown = model.target.to_images(filled, images)
-        assert shown is not None, "a prediction is a picture, and this is one"
-        found[name] = shown, error / model.values(hidden)
-    return found
 
 
 def _arrays(images: Tensor) -> list[np.ndarray]:

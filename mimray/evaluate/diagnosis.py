@@ -21,16 +21,25 @@ from pyarrow import fs
 
 from mimray.data.files import write_atomic
 from mimray.errors import RunFailed
-from mimray.evaluate.diagnosis_files import packed_maps, packed_table, tell_mlflow
-from mimray.evaluate.diagnosis_findings import Draw, join, record_of
+from mimray.evaluate.diagnosis_files import finding_of, packed_maps
+from mimray.evaluate.diagnosis_findings import (
+    Draw,
+    Findings,
+    join,
+    record_of,
+    relabelled,
+    relabelled_record,
+)
 from mimray.evaluate.diagnosis_kinds import Kind, Options
 from mimray.evaluate.diagnosis_parts import Model, Part, Pictures, one_size
 from mimray.evaluate.diagnosis_shards import Compute, Piece, Seen, deal, shards_of
 from mimray.evaluate.frozen import Record, read_record
+from mimray.evaluate.table_files import packed
+from mimray.train.parent import tell_finding
 from mimray.train.run_folder import to_json
 
 FORMAT = 1  # part of the digest: raise it where the same words would give other numbers
-_SHARDS = "shards"
+_SHARDS, _RECORD = "shards", "result.json"
 Show = Callable[[int], None]
 """Hears how many pictures were looked at, each time that a piece is done."""
 
@@ -96,7 +105,6 @@ class Analysis:
             "kind": self.kind.name,
             "models": [
                 {
-                    "label": label,
                     "checkpoint": one.digest,
                     "encoder": one.encoder,
                     "image_size": one.image_size,
@@ -106,7 +114,7 @@ class Analysis:
                     "drop_layers": one.drop_layers,
                     "drop_from": one.drop_from,
                 }
-                for label, one in self.models
+                for _, one in self.models
             ],
             "options": self.options,
             "source": seen and seen.source.digest,
@@ -150,30 +158,68 @@ class Analysis:
     def run(self, compute: Compute, draw: Draw, show: Show) -> Record:
         """Compute what is missing, write table, figures and record, and tell MLflow.
 
-        A record that is there, maybe since another process wrote it, is returned. Raises RunFailed where
+        Of a record that is there, maybe since another process wrote it, no more than the labels may be
+        others, which are written and drawn again; and MLflow is told what it lacks. Raises RunFailed where
         the storage cannot be written.
         """
-        if (kept := self.record()) is not None:
+        kept = self.record()
+        if kept is not None and self._has_labels(kept):
+            self._tell(kept)
             return kept
+        if kept is None:
+            self._compute(compute, show)
+            findings, counts = join(self)
+            files = self._files(findings, draw)
+            record = record_of(self, findings, counts, list(files))
+        else:
+            files = self._files(self._relabelled(kept), draw)
+            record = relabelled_record(self, kept)
+        self._write_all(files, record)
+        self._tell(record)
+        return record
+
+    def _compute(self, compute: Compute, show: Show) -> None:
+        """Keep what is missing, piece by piece."""
         missing = self.missing()
         done = self.total - self._count(missing)
         for piece, data in compute(self, missing) if missing else ():
             self._write(self._file(piece), data)
             done += self._count([piece])
             show(done)
-        findings, counts = join(self)
-        files = {f"{name}.{end}": data for name, rows in findings.tables.items()
-                 for end, data in packed_table(rows).items()}  # fmt: skip
-        files |= packed_maps(findings.maps) | draw(findings)
+
+    def _has_labels(self, record: Record) -> bool:
+        return [old["label"] for old in record["models"]] == [label for label, _ in self.models]
+
+    def _relabelled(self, record: Record) -> Findings:
+        try:
+            return relabelled(self, record)
+        except OSError as error:
+            raise self._failed("read", error) from None
+
+    # ----- what it leaves -----------------------------------------------------------------------------
+
+    def _files(self, findings: Findings, draw: Draw) -> dict[str, bytes]:
+        """Tables, maps and figures."""
+        files = {
+            f"{name}.{ending}": data
+            for name, rows in findings.tables.items()
+            for ending, data in packed(rows).items()
+        }
+        return files | packed_maps(findings.maps) | draw(findings)
+
+    def _write_all(self, files: dict[str, bytes], record: Record) -> None:
+        """The record last, for with it the analysis is finished."""
         for name, data in files.items():
             self._write(self.place / name, data)
-        record = record_of(self, findings, counts, list(files))
-        text = to_json(record, indent=2).encode() + b"\n"
-        self._write(self.place / "result.json", text)
+        self._write(self.place / _RECORD, to_json(record, indent=2).encode() + b"\n")
         shutil.rmtree(self.place / _SHARDS, ignore_errors=True)
+
+    def _tell(self, record: Record) -> None:
+        """MLflow, of which twice is once."""
+        names = [name for name in (*record["files"], _RECORD) if (self.place / name).is_file()]
+        files = {name: (self.place / name).read_bytes() for name in names}
         for label, checkpoint in self.models:
-            tell_mlflow(checkpoint.weights, label, record, files | {"result.json": text})
-        return record
+            tell_finding(checkpoint.weights, finding_of(record, label, files))
 
     def _write(self, file: Path, data: bytes) -> None:
         try:

@@ -7,18 +7,22 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pyarrow.parquet as pq
+
 from mimray import __version__
 from mimray.errors import RunFailed, UserError
 from mimray.evaluate.checkpoint import Checkpoint
-from mimray.evaluate.diagnosis_files import versions
-from mimray.evaluate.diagnosis_kinds import ROWS, Kind, Maps, Rows
+from mimray.evaluate.diagnosis_files import MAPS, unpacked_maps, versions
+from mimray.evaluate.diagnosis_kinds import ROWS, Kind, Maps
 from mimray.evaluate.diagnosis_shards import Piece
 from mimray.evaluate.frozen import Record
+from mimray.evaluate.table_files import Rows
 
 if TYPE_CHECKING:
     from mimray.analysis.diagnostic import Diagnostic
     from mimray.evaluate.diagnosis import Analysis
 
+_LABELS = ("model", "other_model")  # columns
 _COUNTED = ("pictures", "unreadable", "left_out")
 
 
@@ -45,7 +49,7 @@ def join(analysis: Analysis) -> tuple[Findings, Counts]:
     Raises UserError where that is none, and RunFailed where a piece has gone.
     """
     kind, seen = analysis.kind, analysis.pictures
-    findings = Findings({m.label: _told(m.checkpoint) for m in analysis.models}, {}, {}, {})
+    findings = Findings(_said(analysis), {}, {}, {})
     counts = dict.fromkeys(_COUNTED, 0)
     for number, part in enumerate(analysis.parts):
         diagnostic, counts = _merged(analysis, number)
@@ -85,6 +89,10 @@ def _why_none(kind: Kind, counts: Counts) -> str:
     if not counts["left_out"]:
         return "none of its pictures can be read"
     return f"no batch has {kind.least} pictures that can be read; take a larger --batch"
+
+
+def _said(analysis: Analysis) -> dict[str, str]:
+    return {label: _told(checkpoint) for label, checkpoint in analysis.models}
 
 
 def _told(checkpoint: Checkpoint) -> str:
@@ -131,3 +139,34 @@ def _summary(kind: Kind, label: str, rows: Rows) -> dict[str, float]:
     """What is finite: a layer that gives the same for all pictures has no CKA."""
     found = kind.summary([row for row in rows if row["model"] == label])
     return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+# ----- under other labels -------------------------------------------------------------------------------
+
+
+def relabelled(analysis: Analysis, record: Record) -> Findings:
+    """A finished record's findings, under the labels that the models have now."""
+    models = zip(record["models"], analysis.models, strict=True)  # they stand in one order
+    names = {old["label"]: model.label for old, model in models}
+    tables = {
+        file.removesuffix(".parquet"): [
+            row | {column: names[row[column]] for column in _LABELS if column in row}
+            for row in pq.read_table(analysis.place / file).to_pylist()
+        ]
+        for file in record["files"]
+        if file.endswith(".parquet")
+    }
+    maps = {}
+    if MAPS in record["files"]:
+        drawn = unpacked_maps((analysis.place / MAPS).read_bytes())
+        maps = {names[label]: own for label, own in drawn.items()}
+    return Findings(_said(analysis), tables, maps, record["conventions"])
+
+
+def relabelled_record(analysis: Analysis, record: Record) -> Record:
+    """The record under the labels that the models have now, and with where they lie now."""
+    models = [
+        old | {"label": label, "weights": checkpoint.weights}
+        for old, (label, checkpoint) in zip(record["models"], analysis.models, strict=True)
+    ]
+    return record | {"models": models, "not_compared": analysis.left_out}

@@ -11,6 +11,7 @@ import numpy as np
 
 from mimray.errors import UserError
 from mimray.evaluate.checkpoint import Checkpoint
+from mimray.evaluate.table_files import Rows
 from mimray.settings_errors import nearest
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from mimray.mim.encoders import Encoder
 
 Options = dict[str, str]
-Rows = list[dict[str, Any]]
 Maps = dict[str, np.ndarray]
 
 ROWS, PAIRS = "rows", "pairs"

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mimray.data.framing import Framing
+from mimray.data.framing import Framing, evaluation_framing
 from mimray.data.sources import Source
 from mimray.errors import UserError
 from mimray.evaluate.checkpoint import Checkpoint
 from mimray.evaluate.diagnosis_kinds import Kind, Options
 from mimray.evaluate.diagnosis_shards import encoder_of
-from mimray.evaluate.extraction import MARGIN
 
 if TYPE_CHECKING:
     from mimray.analysis.diagnostic import Diagnostic
@@ -51,9 +50,8 @@ class Part:
 
     @property
     def framing(self) -> Framing:
-        """As classification is validated: SimMIM `data/data_finetune.py`."""
-        size = self.models[0].checkpoint.image_size
-        return Framing(size, False, interpolation="bicubic", margin=MARGIN)
+        """As classification is validated."""
+        return evaluation_framing(self.models[0].checkpoint.image_size)
 
     def build(self, device: str) -> Diagnostic:
         """With sums of nothing yet. Raises UserError where the encoders do not have it."""

@@ -8,9 +8,7 @@ rounding of float32, which is another with other threads or devices.
 from __future__ import annotations
 
 import io
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
@@ -18,12 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mimray.data.framing import Framing
-from mimray.data.load import load_block
-from mimray.data.plan import Block
-from mimray.data.sources import Source
 from mimray.errors import RunFailed, UserError
 from mimray.evaluate.checkpoint import Checkpoint
+from mimray.evaluate.decoding import decoded
 from mimray.evaluate.workers import Here, Share, finished, here, in_own_words, session
 
 if TYPE_CHECKING:
@@ -91,21 +86,6 @@ def shards_of(batches: list[np.ndarray]) -> list[list[np.ndarray]]:
     count = min(len(batches), _MOST_SHARDS)
     edges = [len(batches) * number // count for number in range(count + 1)] if count else []
     return [batches[a:b] for a, b in pairwise(edges)]
-
-
-def decoded(
-    source: Source, batches: Sequence[np.ndarray], framing: Framing, threads: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """Batches as `load_block` gives them, in order, decoded a few ahead."""
-    waiting: deque[Future[dict[str, np.ndarray]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for rows in batches:
-            block = Block(rows, np.zeros_like(rows), np.zeros((len(rows), 0), np.int64))
-            waiting.append(pool.submit(load_block, source, block, framing))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 # ----- computing ----------------------------------------------------------------------------------------

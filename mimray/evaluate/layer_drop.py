@@ -11,14 +11,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mimray.data.collections import COLLECTION, find_collection, open_pictures
-from mimray.data.files import absolute
 from mimray.errors import UserError
 from mimray.evaluate.cells import Cell, Failures
+from mimray.evaluate.frozen import absolute_data
 from mimray.evaluate.suite import Suite, lay_out
 from mimray.evaluate.table import table
+from mimray.evaluate.table_files import Rows
 from mimray.evaluate.transfer_sets import SEVERAL, TransferSet
 from mimray.mim.encoders import ENCODERS
 from mimray.mim.encoders.shortened import DropFrom, shortened_depths, stage_depths
@@ -112,7 +112,7 @@ def find_pictures(data: str, val: str | None) -> TransferSet:
 
     Raises UserError where one set would be both, and for pictures of several labels.
     """
-    train, test = _absolute(data), _absolute(val or data)
+    train, test = absolute_data(data), absolute_data(val or data)
     if val is None and data.startswith(_PHOTOS):
         test = f"{_PHOTOS}val"
     if open_pictures(train, "train").digest == open_pictures(test, "val").digest:
@@ -129,14 +129,10 @@ def find_pictures(data: str, val: str | None) -> TransferSet:
     return TransferSet(collection.name, train, test, collection.metric)
 
 
-def _absolute(uri: str) -> str:
-    return uri if uri.startswith(("builtin:", COLLECTION)) else absolute(uri)
-
-
 # ----- table --------------------------------------------------------------------------------------------
 
 
-def drop_rows(study: LayerDrop, failures: Failures) -> list[dict[str, Any]]:
+def drop_rows(study: LayerDrop, failures: Failures) -> Rows:
     """A row for each checkpoint and count: `drop`, `remain` (blocks of every stage, like 2-2-17-1),
     `drop_from`, and what a suite's table says of it (`mimray.evaluate.table.Rows`)."""
     labels = next(iter(study.suites.values())).checkpoints

@@ -110,7 +110,10 @@ def sentence(found: Curves) -> str:
         return f"too few evaluations to tell over-fitting: {len(found.val)}, and it takes {LEAST}."
     lowest, last = found.trend[found.best], found.trend[-1]
     if found.verdict == "holds":
-        return f"no over-fitting: validation loss ends at {last:.4f}, its lowest is {lowest:.4f}."
+        return (
+            f"no over-fitting: the median of the last three validation losses is {last:.4f}, and the "
+            f"lowest of any three {lowest:.4f}."
+        )
     wobble = f"{found.rise / found.noise:.0f} times" if found.noise else "far more than"
     rose = (
         f"validation loss has risen from {lowest:.4f} to {last:.4f} since {found.val[found.best][0]:,} "

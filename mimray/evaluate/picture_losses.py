@@ -12,7 +12,7 @@ from mimray.data.collections import open_pictures
 from mimray.data.order import held_out
 from mimray.data.sources import Source
 from mimray.errors import UserError
-from mimray.evaluate.diagnosis_shards import decoded
+from mimray.evaluate.decoding import decoded
 from mimray.recipe import Recipe, load_recipe
 from mimray.train.parent import run_behind, settings_of
 from mimray.train.tasks.pretraining import Pretraining
@@ -42,8 +42,10 @@ class Losses(NamedTuple):
 
     @property
     def skill(self) -> np.ndarray:
-        """1 - loss / the fill's loss."""
-        return 1.0 - self.loss / np.maximum(self.fill, 1e-12)
+        """1 - loss / the fill's loss, of each."""
+        from mimray.mim.masked_losses import skill
+
+        return np.array([skill(*pair) for pair in zip(self.loss, self.fill, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Masked:
         """What the losses depend on, for people."""
         mask = self.recipe.mask
         return {
-            "checkpoint": self.weights,
+            "checkpoint": self.weights.rstrip("/").rpartition("/")[2],
             "pictures": self.data,
             "masks": f"{mask.strategy}, unit {mask.unit} px, ratio {mask.ratio:g}, data.val_seed "
             f"{self.recipe.data.val_seed}",
@@ -96,26 +98,14 @@ class Masked:
         not finite, and where nothing can be read."""
         import torch
 
-        model = self._model().to(device)
-        count = -(-len(self.rows) // _BATCH)
-        batches = np.array_split(self.rows, count)
-        framing = Pretraining(self.recipe).framing(training=False)
-        rows, found = [], []
-        for block in decoded(self.source, batches, framing, torch.get_num_threads()):
-            readable = block["reason"] == 0
-            if readable.any():
-                rows.append(block["row"][readable])
-                found.append(self._look(model, block["image"][readable], rows[-1], device))
-        if not rows:
-            raise UserError(f"{self.source.uri}: none of its pictures can be read")
-        seen = np.concatenate(rows)
-        loss, weight, fill = np.concatenate(found, axis=1)
-        if not np.isfinite(loss).all():
+        model, threads = self._model().to(device), torch.get_num_threads()
+        found = picture_losses(model, self.recipe, self.source, self.rows, device, threads)
+        if not np.isfinite(found.loss).all():
             raise UserError(
                 f"{self.weights}: its losses are not finite; has its run diverged? Take an earlier "
                 "checkpoint"
             )
-        return Losses(seen, loss, weight, fill, len(self.rows) - len(seen))
+        return found
 
     def pictures(self, rows: np.ndarray) -> np.ndarray:
         """As the model sees them, uint8 (n, side, side, 3)."""
@@ -135,33 +125,55 @@ class Masked:
             raise UserError(f"{self.weights}: does not hold {next(iter(report.missing))}")
         return model.eval()
 
-    def _look(
-        self, model: MaskedImageModel, images: np.ndarray, rows: np.ndarray, device: str
-    ) -> np.ndarray:
-        """Loss, weight and fill of each picture, float64 (3, n)."""
-        import torch
 
-        from mimray.hashing import Purpose, key
-        from mimray.mim.fills import nearest_pixel
-        from mimray.mim.masks import draw
-        from mimray.mim.normalisation import normalise
+def picture_losses(
+    model: MaskedImageModel,
+    recipe: Recipe,
+    source: Source,
+    rows: np.ndarray,
+    device: str = "cpu",
+    threads: int = 1,
+) -> Losses:
+    """Of `rows` of a source, cut and masked as the recipe's validation cuts and masks them.
 
-        mask, side = self.recipe.mask, self.recipe.model.image_size
-        where = torch.from_numpy(rows).to(device)
-        seeds = key(Purpose.VALIDATION_MASK, self.recipe.data.val_seed, where)
-        hidden = draw(mask.strategy, side, mask.unit, model.patch, mask.ratio, seeds)
-        shown = normalise(torch.from_numpy(images).to(device).permute(0, 3, 1, 2))
-        with torch.no_grad():
-            out = model(shown, hidden)
-            fill = torch.full_like(out.error, torch.nan)
-            if model.target.fills:
-                target, region = model.target(shown), model.asked(hidden)
-                off = model.target.error(nearest_pixel(target, region), target) * region
-                fill = off.sum(dim=(1, 2)) / out.values
-        figures = torch.stack(
-            [(out.error / out.values).double(), out.values.double(), fill.double()]
-        )
-        return figures.cpu().numpy()
+    `model`: filled, in evaluation mode, on `device`; `threads` decode for it. Raises UserError where there
+    are no pictures, or none can be read.
+    """
+    if not len(rows):
+        raise UserError(f"{source.uri}: holds no pictures to look at")
+    framing = Pretraining(recipe).framing(training=False)
+    batches = np.array_split(rows, -(-len(rows) // _BATCH))
+    seen, found = [], []
+    for block in decoded(source, batches, framing, threads):
+        readable = block["reason"] == 0
+        if readable.any():
+            seen.append(block["row"][readable])
+            found.append(_look(model, recipe, block["image"][readable], seen[-1], device))
+    if not seen:
+        raise UserError(f"{source.uri}: none of its pictures can be read")
+    loss, weight, fill = np.concatenate(found, axis=1)
+    read = np.concatenate(seen)
+    return Losses(read, loss, weight, fill, len(rows) - len(read))
+
+
+def _look(
+    model: MaskedImageModel, recipe: Recipe, images: np.ndarray, rows: np.ndarray, device: str
+) -> np.ndarray:
+    """Loss, weight and the nearest-pixel fill's loss of each picture, float64 (3, n)."""
+    import torch
+
+    from mimray.mim.masked_losses import fills, fixed_masks
+    from mimray.mim.normalisation import normalise
+
+    where, size = torch.from_numpy(rows).to(device), recipe.model.image_size
+    hidden = fixed_masks(recipe.mask, size, model.patch, recipe.data.val_seed, where)
+    shown = normalise(torch.from_numpy(images).to(device).permute(0, 3, 1, 2))
+    with torch.no_grad():
+        out = model(shown, hidden)
+        errors = {name: error for name, _, error in fills(model, shown, hidden)}
+    nearest = errors.get("nearest", torch.full_like(out.error, torch.nan))
+    figures = torch.stack([out.error / out.values, out.values, nearest / out.values])
+    return figures.double().cpu().numpy()
 
 
 def _pictures(recipe: Recipe, data: str | None) -> tuple[str, Source, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import model_validator
 
+from mimray.recipe.running import Run
 from mimray.recipe.sections import Head, Mask, TargetSettings
 from mimray.recipe.training import TrainingRecipe
 
@@ -18,6 +19,12 @@ def _patch(encoder: str) -> int:
     return _PATCHES.get(encoder, 16 if encoder.startswith("vit_") else 4)
 
 
+class PretrainRun(Run):
+    reference_mask: Mask | None = None
+    """Held-out pictures are looked at under this mask too, beside the run's own: `val/reference_loss` and
+    `val/reference_skill` compare over runs whose masks differ."""
+
+
 class Recipe(TrainingRecipe):
     """All settings of a pre-training run."""
 
@@ -26,6 +33,7 @@ class Recipe(TrainingRecipe):
     mask: Mask = Mask()
     head: Head = Head()
     target: TargetSettings = TargetSettings()
+    run: PretrainRun = PretrainRun()
 
     @model_validator(mode="after")
     def _mask_fits(self) -> Recipe:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from mimray.report.panels import (
     COLOURS,
     GREY,
-    Rows,
+    figures_of,
     layers_axis,
+    legend,
     mean,
     means,
     panels,
@@ -19,10 +20,13 @@ from mimray.report.panels import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from mimray.evaluate.table_files import Rows
+
 _OF_ALL = ("class token", "windows", "padding", "pictures")  # what every figure says of itself
 
 _PAIR = "pair of heads"
 _NUMBERED = 26  # layers; the numbers of more would run into each other
+_FEW = 8  # layers, whose numbers may be larger
 _LINEAR = 20.0  # nats: heads that shut out what others look at diverge by hundreds
 
 
@@ -91,7 +95,7 @@ def _figure(
         label += " (logarithmic above 1)"
     axes[0].set_ylabel(label, fontsize=9)
     axes[0].set_ylim(bottom=0)
-    axes[0].legend(frameon=False, fontsize=7)
+    legend(figure, axes)
     return png(figure, notes, axes)
 
 
@@ -112,15 +116,16 @@ def _draw(axes: Axes, rows: Rows, column: str, colour: str, of: str) -> None:
     axes.plot(places, values, color=colour, lw=1.2, marker="o", ms=5, mec="white", mew=0.6,
               label="mean of the layer")  # fmt: skip
     if len(places) <= _NUMBERED:
+        size = 7 if len(places) <= _FEW else 5
         for place, value in zip(places, values, strict=True):
-            axes.annotate(f"{value:.3g}", (place, value), (0, 5), textcoords="offset points",
-                          ha="center", fontsize=5, path_effects=[_halo()], zorder=5)  # fmt: skip
+            axes.annotate(figures_of(value), (place, value), (0, 5), textcoords="offset points",
+                          ha="center", fontsize=size, path_effects=[_halo()], zorder=5)  # fmt: skip
 
 
 def _with_mean(model: str, told: str, rows: Rows, column: str, unit: str) -> str:
     """What is said of a model, with the mean over its heads that the record has."""
     found = mean([row for row in rows if row["model"] == model], column)
-    return told if found is None else f"{told}; mean of heads {found:.3g} {unit}"
+    return told if found is None else f"{told}; mean of heads {figures_of(found)} {unit}"
 
 
 def _halo() -> Any:

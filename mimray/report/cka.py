@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from mimray.report.panels import Rows, new_figure, png, shortened, title
+from mimray.report.panels import new_figure, png, shortened, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
+
+    from mimray.evaluate.table_files import Rows
 
 _ANNOTATED = 26  # layers; the numbers of more would not be read
 _CELL = 0.2  # inches that a number takes

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mimray.report.panels import COLOURS, new_figure, png, shortened
 
-Rows = list[dict[str, Any]]
+if TYPE_CHECKING:
+    from mimray.evaluate.table_files import Rows
 
 _METRICS = {"top1": "top-1", "mean_per_class": "mean per class"}
 _APART = 0.05  # shares of the smallest step between counts, so that bars do not hide each other

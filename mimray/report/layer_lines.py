@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mimray.report.panels import (
     COLOURS,
     GREY,
-    Rows,
     layers_axis,
+    legend,
     new_figure,
     panels,
     png,
     shortened,
 )
+
+if TYPE_CHECKING:
+    from mimray.evaluate.table_files import Rows
 
 
 def health_figure(models: dict[str, str], rows: Rows, notes: dict[str, Any]) -> bytes:
@@ -37,7 +40,7 @@ def health_figure(models: dict[str, str], rows: Rows, notes: dict[str, Any]) -> 
         axes.set_xlabel("block; last: the encoder's output", fontsize=9)
         axes.set_ylim(bottom=0)
         axes.grid(axis="y", alpha=0.25)
-    ranks.legend(frameon=False, fontsize=7)
+    legend(figure, [ranks])
     return png(figure, notes, (ranks, norms))
 
 
@@ -55,5 +58,5 @@ def kernels_figure(models: dict[str, str], rows: Rows, notes: dict[str, Any]) ->
         axes.set_xlabel("kernel, in the order they run", fontsize=9)
     every[0].set_ylabel("distance from the kernel's centre, px", fontsize=9)
     every[0].set_ylim(bottom=0)
-    every[0].legend(frameon=False, fontsize=7)
+    legend(figure, every)
     return png(figure, notes, every)

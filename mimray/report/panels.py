@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Rows = list[dict[str, Any]]
+    from mimray.evaluate.table_files import Rows
 
 COLOURS = ("#0b6e99", "#b07d2b", "#5b8c5a", "#a23b3b", "#6b5b95", "#3d4852")
 """Of models; they differ in lightness as well as in hue."""
 GREY = "#7b8794"
 _GOLDEN = 0.618034
 _LETTERS = 21  # of a note in an inch
+_ACROSS = 3  # entries of a legend in a row
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -31,7 +32,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def panels(models: dict[str, str], height: float = 3.4) -> tuple[Figure, list[Axes]]:
+def panels(models: dict[str, str], height: float = 3.6) -> tuple[Figure, list[Axes]]:
     """A panel a model, in a row, all with one y axis; `models`: labels and what is said of each."""
     count = len(models)
     figure = new_figure(1.0 + 3.4 * count, height)
@@ -93,6 +94,24 @@ def mean(rows: Rows, column: str) -> float | None:
     """Of a column over all rows that have it, each of which counts the same; None where none has."""
     values = [row[column] for row in rows if row[column] is not None]
     return sum(values) / len(values) if values else None
+
+
+def legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    """What is drawn in any of the panels, each once, above them all, where it hides no dot."""
+    named: dict[str, Any] = {}
+    for one in axes:
+        for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    if named:
+        figure.legend(
+            list(named.values()), list(named), frameon=False, fontsize=7,
+            ncols=min(_ACROSS, len(named)), loc="outside upper right",
+        )  # fmt: skip
+
+
+def figures_of(value: float) -> str:
+    """Three significant digits: 0.0452, 5.00, 48.7."""
+    return f"{value:#.3g}".rstrip(".")
 
 
 def png(figure: Figure, notes: dict[str, Any], spines: Iterable[Axes] = ()) -> bytes:

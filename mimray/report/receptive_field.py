@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mimray.report.panels import Rows, new_figure, png, shortened
+from mimray.report.panels import new_figure, png, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
+
+    from mimray.evaluate.table_files import Rows
 
 _DECADES = 5  # below the largest pixel of a map
 _LINE = "#3ad1ff"  # seen on all of the map's colours
@@ -41,7 +43,7 @@ def receptive_field_figure(
             images.append(_draw(axes, maps[model][layer], row, norm))
         line[0].set_ylabel(f"{shortened(model)}\n{told}", fontsize=7)
     bar = figure.colorbar(images[0], ax=list(figure.axes), shrink=0.8, pad=0.02)
-    bar.set_label("gradient, of the largest", fontsize=8)
+    bar.set_label("gradient, over the map's largest", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)
     return png(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mimray.report.panels import COLOURS, new_figure, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Rows = list[dict[str, Any]]
+    from mimray.evaluate.table_files import Rows
 
 _MARKERS = {"random": "o", "block": "s", "inverse_block": "P", "square": "D"}
 _BAND = "#f3e3bf"

@@ -116,9 +116,9 @@ def test_rows_and_columns_come_in_pieces(estimator):
     torch.testing.assert_close(cka_matrix(xs, ys, estimator), expected, rtol=0, atol=1e-6)
 
 
-def test_pooled_features_of_two_kinds_of_encoder():
+def test_two_kinds_of_encoder():
     encoder, other = built("vit_nano", size=64), built("convnext_nano", size=64)
-    found = CkaDiagnostic(encoder, other, pooled=True)
+    found = CkaDiagnostic(encoder, other)
     batches = images(15, 64).split(8)  # the smaller batch counts as its pictures
     for batch in batches:
         found.update(batch)
@@ -126,7 +126,7 @@ def test_pooled_features_of_two_kinds_of_encoder():
     own, others = torch.zeros(9, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)
     for batch in batches:
         mine, theirs = (
-            [layer.mean(dim=(2, 3)) for layer in features(one, batch)] for one in (encoder, other)
+            [layer.flatten(1) for layer in features(one, batch)] for one in (encoder, other)
         )
         for i, x in enumerate(mine):
             own[i] += len(batch) * textbook(x, x, "unbiased")
@@ -148,7 +148,7 @@ def test_pooled_features_of_two_kinds_of_encoder():
     assert rows[-1]["layer"] == rows[-1]["other"] == LAST
     assert found.conventions() == {
         "CKA": "linear, unbiased HSIC of batches of 8",
-        "features": "mean over positions",
+        "features": "all positions, flattened",
         "class token": "dropped",
         "images": "15",
     }
@@ -207,8 +207,8 @@ def test_what_cannot_be_compared_is_refused():
     encoder = built("convnext_nano", size=64)
     with pytest.raises(ValueError, match="estimator 'none' is not known"):
         CkaDiagnostic(encoder, estimator="none")
-    with pytest.raises(ValueError, match="sums are of pooled True, not False"):
-        CkaDiagnostic(encoder).load(CkaDiagnostic(encoder, pooled=True).state())
+    with pytest.raises(ValueError, match="sums are of estimator biased, not unbiased"):
+        CkaDiagnostic(encoder).load(CkaDiagnostic(encoder, estimator="biased").state())
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

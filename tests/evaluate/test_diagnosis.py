@@ -31,6 +31,7 @@ from mimray.evaluate.diagnosis_shards import (
     smallest_batch,
 )
 from mimray.mim.normalisation import normalise
+from mimray.tracking import Copy
 from mimray.train.run_folder import RunFolder
 from mimray.train.sync import sync
 from tests.evaluate.test_checkpoint import weights_file
@@ -310,19 +311,82 @@ def test_states_come_back_from_bytes():
     assert Seen.unpack(b"") is None and Seen.unpack(seen.pack()[:-20]) is None
 
 
-def test_it_is_a_child_of_the_pre_training_in_mlflow(pretrained, ask, tmp_path):
+def test_a_label_is_written_and_drawn_again_and_nothing_computed(ask, checkpoint, monkeypatch):
+    other = replace(checkpoint, digest="other")
+    analysis = ask("cka", range(8), 8, checkpoints=[checkpoint, other])
+    fields = ask("receptive-field", range(4), 4)
+    records, before = (run(analysis), run(fields)), rows_of(analysis)
+    monkeypatch.setattr(shards, "compute", None)  # cannot be called
+    names = {"m0": "first", "m1": "/somewhere/second"}
+
+    def renamed(one):
+        return replace(one, models=tuple(Model(names[m.label], m.checkpoint) for m in one.models))
+
+    drawn = []
+    for one, record in zip((analysis, fields), records, strict=True):
+        again = renamed(one)
+        assert again.name == one.name and again.missing() == []
+        with compute_here() as compute:
+            new = again.run(compute, lambda found: drawn.append(found) or {}, lambda done: None)
+        labels = [names[model["label"]] for model in record["models"]]
+        assert new == again.record()
+        assert [model["label"] for model in new["models"]] == labels == list(drawn[-1].models)
+        assert [m["summary"] for m in new["models"]] == [m["summary"] for m in record["models"]]
+        assert run(again) == new and len(drawn) <= 2  # now it has them
+    pairs = ("model", "other_model")
+    assert rows_of(analysis) == [r | {name: names[r[name]] for name in pairs} for r in before]
+    (label, maps), *more = drawn[1].maps.items()
+    assert label == "first" and not more and maps["block 8"].sum() == pytest.approx(1)
+    assert drawn[1].notes == records[1]["conventions"]
+
+
+@pytest.fixture
+def tracked(pretrained, tmp_path):
+    """A pre-training that MLflow knows: its folder, the store, and MLflow's name of it."""
     shutil.copytree(pretrained, tmp_path / "mim")
     above, store = RunFolder(str(tmp_path / "mim")), Store(tmp_path / "m.db")
     settings = yaml.safe_load(above.read("recipe.yaml"))
     settings["run"]["tracking"] = f"sqlite:///{store.file}"
     above.write("recipe.yaml", yaml.safe_dump(settings).encode())
     sync(above)
-    top = above.record()["mlflow_run_id"]
-    analysis = ask(rows=range(4), checkpoints=[open_checkpoint(above.uri)])
+    return above.uri, store, above.record()["mlflow_run_id"]
+
+
+def child_of(store, top):
+    return [
+        child
+        for (child,) in store._ask(
+            "select run_uuid from tags where key = 'mlflow.parentRunId' and value = ?", top
+        )
+    ]
+
+
+def test_the_same_command_again_tells_mlflow_what_it_lacks(tracked, ask, monkeypatch, caplog):
+    uri, store, top = tracked
+    analysis = ask(rows=range(4), checkpoints=[open_checkpoint(uri)])
+
+    def away(*_):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(Copy, "rows", away)
     record = run(analysis)
-    ((child,),) = store._ask(
-        "select run_uuid from tags where key = 'mlflow.parentRunId' and value = ?", top
-    )
+    assert "does not have attention-" in caplog.text
+    monkeypatch.undo()
+    monkeypatch.setattr(shards, "compute", None)  # cannot be called
+    assert run(analysis) == record
+    (child,) = child_of(store, top)
+    name, value = next(iter(record["models"][0]["summary"].items()))
+    assert store.metrics(child)[f"analysis/{name}"][0][2] == value
+    assert [v for _, _, v in store.metrics(top)[f"analysis/{name}"]] == [value]
+    assert run(analysis) == record  # twice is once
+    assert child_of(store, top) == [child] and len(store.metrics(top)[f"analysis/{name}"]) == 1
+
+
+def test_it_is_a_child_of_the_pre_training_in_mlflow(tracked, ask, tmp_path):
+    uri, store, top = tracked
+    analysis = ask(rows=range(4), checkpoints=[open_checkpoint(uri)])
+    record = run(analysis)
+    (child,) = child_of(store, top)
     summary = record["models"][0]["summary"]
     told = store.metrics(child)
     assert told.keys() == {"step", *(f"analysis/{name}" for name in summary)}  # no metric a layer

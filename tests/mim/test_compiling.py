@@ -83,8 +83,9 @@ def test_a_compiled_model_trains_to_the_same_losses(model):
     assert names == list(plain.state_dict())
 
 
-@unit
-@pytest.mark.parametrize("drop_path", [0.0, 0.2])
+@pytest.mark.parametrize(
+    "drop_path", [pytest.param(0.2, marks=unit), pytest.param(0.0, marks=slow)]
+)
 def test_blocks_of_one_shape_share_their_code(drop_path):
     """Two kinds a stage, plain and shifted, where it has several windows, and one where it has one."""
     encoder = build_encoder("swinv2_tiny", 192, 12, drop_path)

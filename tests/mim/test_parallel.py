@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.distributed.tensor import DTensor
 
 from mimray import load_recipe
@@ -17,18 +16,19 @@ from mimray.mim.parallel import choose, gradient_sync, replicate, unwrapped
 from mimray.mim.step import MicroBatch, autocast, train_step
 from mimray.optim import build_optimizer
 from mimray.recipe import Optim
+from tests.groups import run_group
 
 pytestmark = pytest.mark.unit
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-RANKS, BATCH, SIZE, STEPS = 2, 8, 32, 5
+RANKS, BATCH, SIZE, STEPS = 2, 8, 32, 3
 MODELS = {
     "vit_nano": [],
     "swinv2_nano": [],
     "swin_nano": ["model.visible_only=true", "head.kind=transformer", "model.window=2"],
 }
 CLIP = 0.05  # below the norms that are met
-BAD_STEP, BAD_PICTURE = 3, 6  # a picture of the second rank
+BAD_STEP, BAD_PICTURE = 1, 6  # a picture of the second rank
 
 
 def new_model(encoder):
@@ -158,7 +158,7 @@ def travelled(parallel, rank):
 @pytest.fixture(scope="module")
 def group(tmp_path_factory):
     folder = tmp_path_factory.mktemp("group")
-    mp.spawn(in_a_group, (str(folder),), RANKS)
+    run_group(in_a_group, str(folder), RANKS)
     return torch.load(folder / "found.pt", weights_only=False)
 
 

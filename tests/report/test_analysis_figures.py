@@ -118,12 +118,12 @@ def test_layers_means_are_drawn_and_stand_beside_their_dots(kept):
     assert line.get_xdata().tolist() == [1, 2] and line.get_ydata().tolist() == [20.0, 47.0]
     assert sorted(axes.collections[0].get_offsets()[:, 1]) == [10, 30, 40, 41, 60]
     texts = [text.get_text() for text in axes.texts]
-    assert {"20", "47", "MIM, vit_nano; mean of heads 36.2 px"} <= set(texts)
+    assert {"20.0", "47.0", "MIM, vit_nano; mean of heads 36.2 px"} <= set(texts)
     assert told == {"distance": "Euclidean", "class token": "dropped"}
     assert of_entropy == {"entropy": "of keys", "class token": "dropped"}
     assert line_of(entropy.axes[0], "equal shares").get_ydata().tolist() == [2.0, 2.0]
     assert line_of(divergence.axes[0], "mean of the layer").get_ydata().tolist() == [0.375, 0.375]
-    assert "mean of heads 0.5 nats" in divergence.axes[0].texts[0].get_text()
+    assert "mean of heads 0.500 nats" in divergence.axes[0].texts[0].get_text()
 
 
 # ----- ridge --------------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ _spec = partial(swin_spec, SwinEncoder, VisibleSwinEncoder, _TAKES)
 SPECS = {
     "swin_nano": _spec(32, (1, 1, 4), (2, 4, 8), 6),
     "swin_micro": _spec(48, (1, 1, 4), (3, 6, 12), 6),
+    "swin_mini": _spec(72, (1, 1, 4), (3, 6, 12), 6),
     "swin_tiny": _spec(96, (2, 2, 6, 2), (3, 6, 12, 24), 7),
     "swin_small": _spec(96, (2, 2, 18, 2), (3, 6, 12, 24), 7),
     "swin_base": _spec(128, (2, 2, 18, 2), (4, 8, 16, 32), 7),

@@ -27,6 +27,7 @@ from mimray.verbs.evaluate import check_writable, storage_of
 from mimray.verbs.screen import screen
 
 _ALL = "all"
+_LARGEST = 4096  # pixels of a side, of which no more than a few pictures fit any memory
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,14 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console()
     for line in (*left_out, *(line for analysis in waiting for line in analysis.left_out)):
         console.say(line)
-    _run(waiting, arguments)
-    records = [analysis.record() for analysis in analyses]
+    records = _run(analyses, arguments)
     if arguments.json:
         whole = {"analyses": records, "left_out": left_out}
         print(to_json(whole if arguments.action == _ALL else records[0]), flush=True)
         return 0
     for analysis, record in zip(analyses, records, strict=True):
-        assert record is not None, "it was just written"
         _print(record, analysis not in waiting)
     return 0
 
@@ -55,14 +54,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _asked(arguments: argparse.Namespace) -> tuple[list[Analysis], list[str]]:
-    """One of each kind, and a line for each model that `all` leaves out of one."""
+    """One of each kind, and a line for each model that `all` leaves out of one.
+
+    Raises UserError where the kind that is asked for would leave out a comparison.
+    """
     storage = storage_of(arguments.storage)
     models = _models(arguments)
     kinds, left_out = _kinds(arguments.action, models)
     pictures = None
     if any(kind.pictures for kind in kinds):
         pictures = _pictures(arguments, max(kind.least for kind in kinds))
-    return [
+    analyses = [
         Analysis(
             kind,
             tuple(model for model in models if kind.fits(model.checkpoint)),
@@ -71,11 +73,19 @@ def _asked(arguments: argparse.Namespace) -> tuple[list[Analysis], list[str]]:
             storage,
         )
         for kind in kinds
-    ], left_out
+    ]
+    if arguments.action != _ALL and analyses[0].left_out:
+        raise UserError(analyses[0].left_out[0])
+    return analyses, left_out
 
 
 def _models(arguments: argparse.Namespace) -> tuple[Model, ...]:
-    """By the name of their run or file; by the whole path where two have one name."""
+    """By the name of their run or file; by the whole path where two have one name.
+
+    Raises UserError for what is no checkpoint or is named twice, and for pictures too large for any.
+    """
+    if (arguments.image_size or 0) > _LARGEST:
+        raise UserError(f"--image-size {arguments.image_size}: must be {_LARGEST} or less")
     given = (arguments.encoder, arguments.image_size, arguments.window)
     opened = [open_checkpoint(weights, *given) for weights in arguments.weights]
     names = [one.name for one in opened]
@@ -130,22 +140,22 @@ def _check_batches(count: int, batch: int, least: int) -> None:
 # ----- running it ---------------------------------------------------------------------------------------
 
 
-def _run(analyses: list[Analysis], arguments: argparse.Namespace) -> None:
+def _run(analyses: list[Analysis], arguments: argparse.Namespace) -> list[Record]:
     """One after another, with one Ray for all, where anything is left to compute."""
     here = arguments.here or not any(analysis.missing() for analysis in analyses)
     with compute_here() if here else compute_on_ray() as compute:
-        for analysis in analyses:
-            _run_one(analysis, compute)
+        return [_run_one(analysis, compute) for analysis in analyses]
 
 
-def _run_one(analysis: Analysis, compute: Compute) -> None:
+def _run_one(analysis: Analysis, compute: Compute) -> Record:
     from mimray.verbs.analyze.figures import DRAW
 
     progress = Progress(analysis.total, analysis.done)
-    names = ", ".join(model.label for model in analysis.models)
-    progress.say(f"{analysis.name}: {names}")
+    if analysis.record() is None:
+        names = ", ".join(model.label for model in analysis.models)
+        progress.say(f"{analysis.name}: {names}")
     try:
-        analysis.run(compute, DRAW[analysis.kind.name], progress.show)
+        return analysis.run(compute, DRAW[analysis.kind.name], progress.show)
     finally:
         progress.clear()
 

@@ -15,8 +15,8 @@ from mimray.errors import RunFailed, UserError
 from mimray.evaluate.cells import FAILED, Cell, Draws, Failures, run_all, run_cells
 from mimray.evaluate.layer_drop import LayerDrop, drop_rows, find_pictures, lay_out_drops
 from mimray.evaluate.table import read_failures, write_failures
+from mimray.evaluate.table_files import Rows, table_files, write_files
 from mimray.evaluate.workers import Share, session
-from mimray.study.table_files import Rows, table_files, write_files
 from mimray.train.console import Console
 from mimray.train.run_folder import to_json
 from mimray.verbs.evaluate import check_writable, percent, storage_of

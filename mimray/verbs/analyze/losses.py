@@ -13,10 +13,11 @@ import pyarrow as pa
 from mimray.data.files import absolute, join
 from mimray.environment import project_folder
 from mimray.errors import UserError
+from mimray.evaluate.frozen import absolute_data
 from mimray.evaluate.loss_curves import SIGMAS, Curves, curves, sentence
 from mimray.evaluate.picture_losses import Losses, Masked, look
+from mimray.evaluate.table_files import Rows, table_files, write_files
 from mimray.evaluate.workers import here, on_ray
-from mimray.study.table_files import Rows, table_files, write_files
 from mimray.train.console import Console
 from mimray.train.run_folder import RunFolder, to_json
 from mimray.verbs.screen import screen
@@ -109,7 +110,7 @@ def _row(name: str, found: Curves) -> dict[str, Any]:
 
 
 def _masked(runs: dict[str, RunFolder], data: str | None) -> dict[str, Masked]:
-    uri = data if data is None or data.startswith(("builtin:", "collection:")) else absolute(data)
+    uri = None if data is None else absolute_data(data)
     return {
         name: Masked.open(run.path if run.local else run.uri, uri) for name, run in runs.items()
     }
@@ -137,10 +138,7 @@ def _pictures(
             sheet = picture_sheet(groups, title, masked.about)
             files[f"pictures-{number:02d}-{Path(names[uri]).name}.png"] = sheet
             listed += [{"which": name, **row} for name, own in chosen.items() for row in own]
-    packed = table_files(every, _PICTURES)
-    return listed, files | {
-        name.replace("table", "pictures"): data for name, data in packed.items()
-    }
+    return listed, files | table_files(every, _PICTURES, "pictures")
 
 
 def _ends(rows: Rows, most: int) -> dict[str, Rows]:

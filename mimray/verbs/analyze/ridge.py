@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from typing import Any
 
 from mimray.data.files import join
 from mimray.errors import UserError
+from mimray.evaluate.table_files import table_files, write_files
 from mimray.study.ridge import COLUMNS, RIDGE, Ridge, read_ridge
-from mimray.study.table_files import table_files, write_files
 from mimray.train.run_folder import to_json
 from mimray.verbs.screen import screen
 
@@ -22,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     told = " ".join([*(row["run"] for row in found.rows), str(found.finetuned)])
     name = f"ridge-{found.name}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
     place = join(found.storage, "analyses", name)
-    about = {
+    about: dict[str, Any] = {
         "name": name,
         "uri": place,
         "score": score,

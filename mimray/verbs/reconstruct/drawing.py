@@ -9,8 +9,7 @@ from PIL import Image
 
 from mimray.analysis.reconstruction import Reconstruction, how_drawn, reconstruct
 from mimray.errors import UserError
-from mimray.hashing import Purpose, key
-from mimray.mim.masks import draw
+from mimray.mim.masked_losses import fixed_masks, skill
 from mimray.mim.normalisation import normalise
 from mimray.recipe import CLASSIFIED, Mask, Recipe
 from mimray.report.reconstruction import Row, Words, draw_rows
@@ -37,9 +36,8 @@ def predict(
     found: list[Reconstruction] = []
     for start in range(0, len(pictures), _TOGETHER):
         pixels, numbers = batch(pictures[start : start + _TOGETHER], opened.device)
-        seeds = key(Purpose.VALIDATION_MASK, seed, numbers)
         size, patch = recipe.model.image_size, opened.model.patch
-        hidden = draw(mask.strategy, size, mask.unit, patch, mask.ratio, seeds)
+        hidden = fixed_masks(mask, size, patch, seed, numbers)
         try:
             part = reconstruct(opened.model, normalise(pixels), hidden)
         except ValueError as error:
@@ -78,10 +76,10 @@ def draw_sheet(
 
 def _beside(one: Reconstruction) -> list[tuple[str, str]]:
     """The figures beside a row."""
-    skill = [] if one.skill is None else [("skill", f"{one.skill:+.3f}")]
+    worth = [] if one.skill is None else [("skill", f"{one.skill:+.3f}")]
     fills = [(_FILLS[name], f"{loss:.3f}") for name, (_, loss) in one.fills.items()]
     distance = ("AvgDist", f"{one.average_distance:.1f} px")
-    return [("loss", f"{one.loss:.3f}"), *skill, *fills, distance]
+    return [("loss", f"{one.loss:.3f}"), *worth, *fills, distance]
 
 
 def about(opened: Opened) -> str:
@@ -118,7 +116,5 @@ def means(shown: list[Reconstruction]) -> dict[str, float | None]:
     loss = fmean(one.loss for one in shown)
     if not shown[0].fills:
         return {"loss": loss, "skill": None}
-    return {
-        "loss": loss,
-        "skill": 1.0 - loss / max(fmean(o.fills["nearest"][1] for o in shown), 1e-12),
-    }
+    nearest = fmean(one.fills["nearest"][1] for one in shown)
+    return {"loss": loss, "skill": skill(loss, nearest)}

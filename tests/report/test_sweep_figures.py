@@ -1,0 +1,63 @@
+"""A sweep's figures: what is drawn of which rows."""
+
+import pytest
+
+from mimray.report import sweep
+from mimray.report.sweep import heat_map, over_avgdist
+
+pytestmark = pytest.mark.unit
+
+
+def row(unit, ratio, objective, strategy="random", status="finished"):
+    place = {"strategy": strategy, "unit": unit, "ratio": ratio}
+    return {**place, "objective": objective, "status": status, "avgdist_px_at_192": unit * ratio}
+
+
+ROWS = [
+    *(row(8, 0.4, 0.1), row(8, 0.4, 0.9)),  # two seeds: the best single run, not the best mask
+    *(row(8, 0.6, 0.6), row(16, 0.4, 0.7), row(16, 0.6, None, status="ended")),
+]
+
+
+def drawn(monkeypatch, rows, metric):
+    """The colours' limits, and where the frame is."""
+    found = {}
+
+    def draw(axes, rows, size, values, limits, digits):
+        found.update(values=values, limits=limits, digits=digits)
+        return real(axes, rows, size, values, limits, digits)
+
+    real, frame = sweep._draw, sweep._frame
+    monkeypatch.setattr(sweep, "_draw", draw)
+    monkeypatch.setattr(sweep, "_frame", lambda x, y: found.update(best=(x, y)) or frame(x, y))
+    png = heat_map(rows, "title", metric, "label", {"objective": "label"})
+    assert png.startswith(b"\x89PNG")
+    return found
+
+
+def test_a_field_is_a_mean_and_the_best_mean_is_framed(monkeypatch):
+    found = drawn(monkeypatch, ROWS, "val/skill")
+    assert found["values"][0] == [0.5, 0.6] and found["values"][1][0] == 0.7
+    assert found["limits"] == (0.5, 0.7) and found["best"] == (0, 1) and found["digits"] == 3
+
+
+def test_accuracies_are_in_percent(monkeypatch):
+    assert drawn(monkeypatch, ROWS, "finetune/top1")["limits"] == pytest.approx((50.0, 70.0))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row(8, 0.4, 0.1), row(8, 0.6, 0.2)],  # one unit
+        [row(unit, ratio, None) for unit in (8, 16) for ratio in (0.4, 0.6)],
+    ],
+)
+def test_what_is_no_grid_or_not_known_is_not_drawn(rows):
+    assert heat_map(rows, "title", "val/skill", "label", {}) is None
+
+
+def test_worth_over_avgdist():
+    notes = {"objective": "skill"}
+    assert over_avgdist(ROWS, "title", "val/skill", (10.0, 20.0), notes).startswith(b"\x89PNG")
+    assert over_avgdist(ROWS[:2], "title", "val/skill", (10.0, 20.0), notes) is None  # one place
+    assert over_avgdist(ROWS, "title", "knn/top1", (10.0, 20.0), notes) is None  # no axis for it
