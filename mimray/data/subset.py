@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,18 @@ def share(text: str) -> float | None:
         return float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
         return None
+
+
+def labels_share(labels: str | None) -> float:
+    """The share of labels that `--labels` or `data.labels` means, 1 for all; NaN where it is none."""
+    fraction = 1.0 if labels is None else share(labels)
+    return math.nan if fraction is None else fraction
+
+
+def of_labels(labels: str | None) -> str:
+    """The end of a metric's name: scores with fewer labels are no scores with all of them."""
+    fraction = labels_share(labels)
+    return "" if fraction == 1.0 else f"_labels_{fraction:g}"
 
 
 def select(setting: str, source: Source) -> RowSet:

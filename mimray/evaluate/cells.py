@@ -12,6 +12,7 @@ import numpy as np
 from mimray.data.collections import Metric
 from mimray.errors import MimrayError, UserError
 from mimray.evaluate.frozen import Draw, Question
+from mimray.evaluate.score import finetuned_metric
 from mimray.evaluate.workers import Here, Share
 from mimray.recipe import FinetuneRecipe
 from mimray.train.run_folder import RunFolder
@@ -119,11 +120,8 @@ class FinetuneCell:
         final, test = record["final"], record["photos"]["val"]
         if record["status"] != "finished":
             return Outcome(record["status"], test=test, reason=record.get("error"))
-        average = (
-            f"{self.metric}_average"  # of the weights that the checkpoint holds, where there is one
-        )
-        name = average if f"val/{average}" in final else self.metric
-        score, best = (final.get(f"val/{name}{end}") for end in ("", "_best"))
+        name = finetuned_metric(final, self.metric)
+        score, best = final.get(name), final.get(f"{name}_best")
         rows = run.rows()
         when = rows[-1]["time"] if rows else None
         return Outcome("finished", score, best, test, when)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -21,20 +19,19 @@ import numpy as np
 from pyarrow import fs
 
 from mimray.data.files import write_atomic
-from mimray.data.framing import Framing
-from mimray.data.load import load_block
-from mimray.data.plan import Block
+from mimray.data.framing import Framing, evaluation_framing
 from mimray.data.sources import Source
 from mimray.errors import UserError
 from mimray.evaluate.checkpoint import Checkpoint
+from mimray.evaluate.decoding import decoded
 from mimray.evaluate.layer_files import Features, LayerFiles
 
-MARGIN = 256 / 224  # as classification is validated: SimMIM `data/data_finetune.py`
 SHARD_ROWS = 1024
 FORMAT = (
     1  # part of the digest: raise it where the same words would give other features or other files
 )
-_BATCH = 64  # pictures of a forward pass
+_BATCH = {"cuda": 64, "cpu": 16}
+"""Pictures of a forward pass. On CPUs a host has many tasks, and each has their activations in memory."""
 _LARGEST = 65504.0  # of float16
 
 
@@ -43,7 +40,7 @@ class Extraction:
     """What is to be computed: `layers` of a checkpoint, pooled, for `rows` of a source.
 
     `folder`: of all features; those of this extraction lie below it under its digest, of which `layers`
-    are no part. Travels to Ray's tasks, so it imports no torch.
+    are no part. `upright`: as `data.upright`. Travels to Ray's tasks, so it imports no torch.
     """
 
     checkpoint: Checkpoint
@@ -52,12 +49,12 @@ class Extraction:
     layers: tuple[str, ...]
     pooling: str
     folder: Path
+    upright: bool = False
 
     @cached_property
     def framing(self) -> Framing:
         """As classification is validated."""
-        size = self.checkpoint.image_size
-        return Framing(size, False, interpolation="bicubic", margin=MARGIN)
+        return evaluation_framing(self.checkpoint.image_size, self.upright)
 
     @cached_property
     def about(self) -> dict[str, Any]:
@@ -148,7 +145,9 @@ class Extraction:
         encoder = _encoder(self.checkpoint, device)
         seen, parts = [np.zeros(0, np.int64)], []
         rows = self.rows[number * SHARD_ROWS : (number + 1) * SHARD_ROWS]
-        for block in self._decoded(rows, threads):
+        size = _BATCH[device]
+        batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+        for block in decoded(self.source, batches, self.framing, threads):
             readable = block["reason"] == 0
             if not readable.any():
                 continue
@@ -158,19 +157,6 @@ class Extraction:
             halves = {name: self._half(name, values) for name, values in found.items()}
             parts.append({name: values.cpu().numpy() for name, values in halves.items()})
         return np.concatenate(seen), parts
-
-    def _decoded(self, rows: np.ndarray, threads: int) -> Iterator[dict[str, np.ndarray]]:
-        """Batches of pictures, in order, decoded a few ahead."""
-        waiting: deque[Future[dict[str, np.ndarray]]] = deque()
-        with ThreadPoolExecutor(threads) as pool:
-            for start in range(0, len(rows), _BATCH):
-                piece = np.asarray(rows[start : start + _BATCH], dtype=np.int64)
-                block = Block(piece, np.zeros_like(piece), np.zeros((len(piece), 0), np.int64))
-                waiting.append(pool.submit(load_block, self.source, block, self.framing))
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
 
     def _half(self, name: str, values: Any) -> Any:
         """As float16. What is larger than it can say is held at its largest: probes standardise, and

@@ -15,16 +15,22 @@ import numpy as np
 from pyarrow import fs
 
 from mimray import __version__
-from mimray.data.collections import COLLECTION, MultiLabelSource, check_pair, open_pictures
+from mimray.data.collections import (
+    COLLECTION,
+    MultiLabelSource,
+    check_pair,
+    name_of,
+    open_pictures,
+)
 from mimray.data.files import absolute, write_atomic
 from mimray.data.sources import Source
-from mimray.data.subset import choose
+from mimray.data.subset import choose, labels_share, of_labels
 from mimray.errors import UserError
 from mimray.evaluate import probing
 from mimray.evaluate.checkpoint import Checkpoint
 from mimray.evaluate.extraction import Extraction
 from mimray.evaluate.workers import OpenWorkers, Say
-from mimray.train.parent import labels_share, of_labels, tell_parent
+from mimray.train.parent import Finding, tell_finding
 from mimray.train.run_folder import to_json
 
 Draw = Callable[[list[dict[str, Any]], str], bytes]
@@ -35,8 +41,8 @@ Record = dict[str, Any]
 @dataclass(frozen=True)
 class Question:
     """What is to be found out. `layers`: all, last, or names with commas; `labels`: a share of every
-    class that is trained on, or None for all; `storage`: a local folder; `name`: of the record's folder,
-    by default one that follows from all that the answer depends on."""
+    class that is trained on, or None for all; `upright`: as `data.upright`; `storage`: a local folder;
+    `name`: of the record's folder, by default one that follows from all that the answer depends on."""
 
     kind: probing.Kind
     checkpoint: Checkpoint
@@ -46,11 +52,18 @@ class Question:
     layers: str = "all"
     pooling: str = "mean"
     labels: str | None = None
+    upright: bool = False
     seed: int = 0
     name: str | None = None
 
     def answer(self, draw: Draw, say: Say, workers: OpenWorkers) -> tuple[Record, bool]:
-        """The record, and whether it was there already. Raises UserError or RunFailed."""
+        """The record, and whether it was there already. MLflow is told either way, for it may have been
+        away. Raises UserError or RunFailed."""
+        record, already = self._answer(draw, say, workers)
+        tell_finding(self.checkpoint.weights, _finding(record))
+        return record, already
+
+    def _answer(self, draw: Draw, say: Say, workers: OpenWorkers) -> tuple[Record, bool]:
         if (record := self.record()) is not None:
             return record, True
         opened = _Opened(self)
@@ -69,9 +82,6 @@ class Question:
         write_atomic(local, str(place / "accuracy.png"), draw(rows, name))
         data = to_json(record, indent=2).encode() + b"\n"
         write_atomic(local, str(place / "result.json"), data)
-        if "top1" in record["chosen"]:
-            name = f"{self.kind}/top1{of_labels(self.labels)}"
-            tell_parent(self.checkpoint.weights, {name: record["chosen"]["top1"]}, record["time"])
         return record, False
 
     def record(self) -> Record | None:
@@ -115,7 +125,7 @@ class _Opened:
     def extractions(self) -> tuple[Extraction, Extraction]:
         """Of the pictures to learn from, and of those to test."""
         asked = self.question
-        what = (self.layers, asked.pooling, asked.storage / "features")
+        what = (self.layers, asked.pooling, asked.storage / "features", asked.upright)
         return (
             Extraction(asked.checkpoint, self.train, self.rows, *what),
             Extraction(asked.checkpoint, self.test, np.arange(len(self.test)), *what),
@@ -134,6 +144,7 @@ class _Opened:
             "data": asked.data,
             "val": asked.val,
             "labels": asked.labels,
+            "upright": asked.upright,
             "seed": asked.seed,
             "classes": self.classes,
             "photos": {"train": train, "val": test},
@@ -160,6 +171,29 @@ def read_record(place: Path) -> Record | None:
     except ValueError:
         raise UserError(f"{place / 'result.json'} is damaged; remove it") from None
     return record
+
+
+def _finding(record: Record) -> Finding:
+    """For MLflow. The score is named by the pictures that it is of, for others do not compare."""
+    kind, chosen, place = record["kind"], record["chosen"], Path(record["uri"])
+    metric = "map11" if "map11" in chosen else "top1"
+    name = f"{kind}/{name_of(record['data'])}/{metric}{of_labels(record['labels'])}"
+    files = {"result.json": place / "result.json", "figures/accuracy.png": place / "accuracy.png"}
+    sections = {
+        "evaluate": ("kind", "pooling", "seed"),
+        "data": ("data", "val", "labels", "upright"),
+        "model": ("encoder", "image_size", "window", "weights"),
+    }
+    params = {f"{section}.{n}": record.get(n) for section, own in sections.items() for n in own}
+    return Finding(
+        kind="evaluation",
+        name=record["name"],
+        uri=record["uri"],
+        time=record["time"],
+        params=params | {"evaluate.layer": chosen["layer"]},
+        scores={name: chosen[metric]},
+        files={name: file.read_bytes() for name, file in files.items() if file.is_file()},
+    )
 
 
 def _rows(source: Source, question: Question) -> np.ndarray:

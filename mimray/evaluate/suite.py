@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimray.data.subset import labels_share
 from mimray.errors import UserError
 from mimray.evaluate.cells import Cell, FinetuneCell, ProbeCell
 from mimray.evaluate.checkpoint import Checkpoint, open_checkpoint
@@ -15,9 +16,9 @@ from mimray.evaluate.frozen import Question
 from mimray.evaluate.probing import FORMAT
 from mimray.evaluate.transfer_sets import SEVERAL, TransferSet
 from mimray.recipe import FinetuneRecipe, load_finetune_recipe
-from mimray.train.parent import CELL, labels_share
+from mimray.recipe.finetuning import SCRATCH
+from mimray.train.parent import CELL
 
-SCRATCH = "scratch"
 _OF_SUITE = ("data.train", "data.val", "model.weights", "run.name", "run.seed", "run.storage")
 _OF_CHECKPOINT = ("encoder", "image_size", "window")  # what a setting may say instead
 
@@ -68,7 +69,8 @@ def lay_out(
             if why := one.missing or _unfit(one, checkpoint, recipes[label]):
                 left_out[label, one.name] = why
             elif checkpoint is not None and one.metric == SEVERAL:
-                cells += _probes(label, checkpoint, one, seeds, storage)
+                upright = recipes[label].data.upright
+                cells += _probes(label, checkpoint, one, seeds, upright, storage)
             else:
                 cells += _tunings(label, checkpoint, one, seeds, recipe, settings[label], storage)
     _check(cells, left_out)
@@ -153,13 +155,27 @@ def _unfit(one: TransferSet, checkpoint: Checkpoint | None, recipe: FinetuneReci
 
 
 def _probes(
-    label: str, checkpoint: Checkpoint, one: TransferSet, seeds: Sequence[int], storage: Path
+    label: str,
+    checkpoint: Checkpoint,
+    one: TransferSet,
+    seeds: Sequence[int],
+    upright: bool,
+    storage: Path,
 ) -> Iterator[ProbeCell]:
     """A linear probe for each seed; another checkpoint or other pictures make another one."""
     for seed in seeds:
-        told = f"{FORMAT} {checkpoint} {one.train} {one.digest} {seed}"
+        told = f"{FORMAT} {checkpoint} {one.train} {one.digest} {upright} {seed}"
         name = f"{CELL}{one.name}-{_short(told)}"
-        asked = Question("linear", checkpoint, one.train, one.val, storage, seed=seed, name=name)
+        asked = Question(
+            "linear",
+            checkpoint,
+            one.train,
+            one.val,
+            storage,
+            upright=upright,
+            seed=seed,
+            name=name,
+        )
         yield ProbeCell(label, one.name, seed, one.metric, asked)
 
 

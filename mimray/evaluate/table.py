@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import statistics
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import fs
 
 from mimray.data.files import write_atomic
+from mimray.data.subset import labels_share, of_labels
 from mimray.evaluate.cells import FAILED, WAITING, Cell, Failures, Outcome
 from mimray.evaluate.frozen import Draw
 from mimray.evaluate.suite import Suite
+from mimray.evaluate.table_files import Rows, table_files, write_files
 from mimray.evaluate.transfer_sets import TransferSet
-from mimray.train.parent import labels_share, of_labels, tell_parent
+from mimray.train.parent import tell_parent
 
 MISSING, LEFT_OUT = "missing", "left out"
 _WORST = (FAILED, "stopped", WAITING, "starting", "running")  # a row's status, when seeds differ
@@ -33,16 +32,16 @@ _TYPES = {
     "status": pa.string(),
     "reason": pa.string(),
 }
-_SCHEMA = pa.schema(list(_TYPES.items()))
-Rows = list[dict[str, Any]]
-"""One for each checkpoint and set. `image_size`: pixels; `labels`: the share that is trained on.
-`mean` and `spread` (sample standard deviation) of the `scores` of those `seeds` that are finished;
-`best_mean`: of each run's best evaluation, where all of them note one; `test`: pictures; `status`: of all
-seeds, missing (the set) or left out; `reason`: of a failure, or why there is no score."""
 
 
 def table(suite: Suite, failures: Failures) -> Rows:
-    """Rows in the order of checkpoints and sets, from the cells' records and what failed without one."""
+    """A row for each checkpoint and set, in order, from the cells' records and what failed without one.
+
+    `image_size`: pixels; `labels`: the share that is trained on; `mean` and `spread` (sample standard
+    deviation) of the `scores` of those `seeds` that are finished; `best_mean`: of each run's best
+    evaluation, where all of them note one; `test`: pictures; `status`: of all seeds, missing (the set) or
+    left out; `reason`: of a failure, or why there is no score.
+    """
     return [
         _without(label, one, suite)
         if (label, one.name) in suite.left_out
@@ -125,27 +124,18 @@ def _names(label: str, one: TransferSet, suite: Suite) -> dict[str, Any]:
 
 def write_table(suite: Suite, rows: Rows, draw: Draw) -> None:
     """`table.parquet`, `table.csv`, `table.json` and `bars.png` in the suite's folder."""
-    shown = [[_flat(row[name]) for name in _TYPES] for row in rows]
-    text, packed = io.StringIO(), io.BytesIO()
-    csv.writer(text, lineterminator="\n").writerows([list(_TYPES), *shown])
-    pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), packed)
-    files = {
-        "table.json": json.dumps(as_json(suite, rows), indent=2).encode() + b"\n",
-        "table.csv": text.getvalue().encode(),
-        "table.parquet": packed.getvalue(),
-        "bars.png": draw([row for row in rows if row["protocol"] is not None], suite.name),
-    }
-    for name, data in files.items():
-        write_atomic(fs.LocalFileSystem(), str(suite.place / name), data)
+    files = table_files(rows, _TYPES, **_about(suite, rows))
+    files["bars.png"] = draw([row for row in rows if row["protocol"] is not None], suite.name)
+    write_files(str(suite.place), files)
 
 
 def as_json(suite: Suite, rows: Rows) -> dict[str, Any]:
     """What `--json` prints and `table.json` holds. `unlike`: see there."""
-    return {"name": suite.name, "uri": str(suite.place), "unlike": unlike(rows), "rows": rows}
+    return _about(suite, rows) | {"rows": rows}
 
 
-def _flat(value: Any) -> Any:
-    return " ".join(map(str, value)) if isinstance(value, list) else value
+def _about(suite: Suite, rows: Rows) -> dict[str, Any]:
+    return {"name": suite.name, "uri": str(suite.place), "unlike": unlike(rows)}
 
 
 def read_failures(suite: Suite) -> Failures:

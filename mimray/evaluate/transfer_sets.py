@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimray.data.collections import COLLECTION, COLLECTIONS, Metric, find_collection, open_pictures
+from mimray.data.collections import (
+    COLLECTION,
+    COLLECTIONS,
+    Metric,
+    check_apart,
+    find_collection,
+    name_of,
+    open_pictures,
+)
 from mimray.data.files import absolute
 from mimray.data.sources import Source
 from mimray.errors import UserError
@@ -75,20 +82,14 @@ def _find(name: str, root: str | None) -> TransferSet:
 
 def _other(uri: str) -> TransferSet:
     """Pictures at a URI, which is left out where they cannot be opened or there are none to test on."""
-    plain = re.sub(r"[^A-Za-z0-9._=-]+", "-", uri.rstrip("/").rpartition("/")[2]).strip("-._=")
     missing, digest = None, ""
     try:
         train, val = _opened(uri)
+        digest = _digest(train, val)
+        check_apart(train, val)
     except UserError as error:
         missing = str(error)
-    else:
-        digest = _digest(train, val)
-        if train.digest == val.digest:
-            missing = (
-                f"{uri}: its pictures to train on and to test on are the same; name a folder with train/ "
-                f"and val/ in it"
-            )
-    return TransferSet(plain or "set", uri, uri, missing=missing, digest=digest)
+    return TransferSet(name_of(uri), uri, uri, missing=missing, digest=digest)
 
 
 def _opened(uri: str) -> tuple[Source, Source]:

@@ -1,6 +1,7 @@
 """Who computes: this very process, or Ray's tasks, each with resources that it declares.
 
-Both do the same with the same files, so results do not depend on it.
+Both do the same with the same files, so results depend on it by no more than the rounding of float32, which
+is another with another number of threads, or on another device.
 """
 
 from __future__ import annotations

@@ -6,16 +6,16 @@ shows what it was worth. As everything of MLflow, this is a copy: whatever it la
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from mimray.data.subset import share
+from mimray.data.subset import of_labels
 from mimray.errors import UserError
-from mimray.tracking import Parent, absolute_store, add_scores, default_uri
+from mimray.tracking import Copy, Head, Parent, absolute_store, add_scores, default_uri, reason
 from mimray.train.run_folder import RunFolder
 
 log = logging.getLogger("mimray")
@@ -77,30 +77,80 @@ def tell_parent(weights: str, scores: dict[str, float], when: float) -> None:
 
     Says so where MLflow does not take them, and fails nothing. No run, or none in MLflow: nothing to do.
     """
-    run = run_behind(weights)
-    record = None if run is None else run.record()
-    if run is None or record is None:
+    known = _in_mlflow(weights)
+    if known is None:
         return
-    parent, uri = _parent(run, record), store_of(settings_of(run))
-    if parent is None or uri == "off":
-        return
+    parent, uri, _ = known
     try:
         add_scores(uri, parent, scores, when)
     except Exception as error:  # MLflow raises of every kind
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        log.warning("MLflow at %s does not have %s: %s", uri, ", ".join(scores), reason)
+        _say_what_is_missing(uri, ", ".join(scores), error)
 
 
-def labels_share(labels: str | None) -> float:
-    """The share of labels that `--labels` or `data.labels` means, 1 for all; NaN where it is none."""
-    fraction = 1.0 if labels is None else share(labels)
-    return math.nan if fraction is None else fraction
+class Finding(NamedTuple):
+    """What was found out about a run, to be shown below it in MLflow as a run of its own.
+
+    `kind`: its tag there; `name`, `uri`: of its folder; `time`: when it was found; `scores`: metrics of
+    both; `files`: artifacts by name.
+    """
+
+    kind: str
+    name: str
+    uri: str
+    time: float
+    params: dict[str, Any]
+    scores: dict[str, float]
+    files: dict[str, bytes]
 
 
-def of_labels(labels: str | None) -> str:
-    """The end of a metric's name in MLflow: scores with fewer labels are no scores with all of them."""
-    fraction = labels_share(labels)
-    return "" if fraction == 1.0 else f"_labels_{fraction:g}"
+def tell_finding(weights: str, found: Finding) -> None:
+    """Show it below the run behind `weights`, and tell that run its scores; twice is once.
+
+    Says so where MLflow does not take it, and fails nothing. No run, or none in MLflow: nothing to do.
+    """
+    known = _in_mlflow(weights)
+    if known is None:
+        return
+    parent, uri, experiment = known
+    head = Head(
+        uid=hashlib.sha256(f"{found.name} {parent.run_id}".encode()).hexdigest()[:16],
+        uri=uri,
+        experiment=experiment,
+        name=found.name,
+        params={name: str(value) for name, value in found.params.items() if value is not None},
+        tags={"mimray.kind": found.kind, "mimray.uri": found.uri},
+        constants={},
+        began=found.time,
+        parent=parent,
+    )
+    row: dict[str, Any] = {"step": 0, "images": parent.images, "time": found.time}
+    try:
+        copy = Copy(head, None)
+        copy.rows([row | found.scores])
+        for name, data in found.files.items():
+            copy.file(name, data)
+        copy.close("finished", 0, found.time)
+        add_scores(uri, parent, found.scores, found.time)
+    except Exception as error:  # MLflow raises of every kind
+        _say_what_is_missing(uri, found.name, error)
+
+
+def _say_what_is_missing(uri: str, what: str, error: Exception) -> None:
+    log.warning("MLflow at %s does not have %s: %s", uri, what, reason(error))
+
+
+def _in_mlflow(weights: str) -> tuple[Parent, str, str] | None:
+    """The run behind `weights` as MLflow knows it, MLflow's address and the run's experiment; None where
+    there is no such run, or MLflow never answered it."""
+    run = run_behind(weights)
+    record = None if run is None else run.record()
+    if run is None or record is None:
+        return None
+    settings, parent = settings_of(run), _parent(run, record)
+    uri = store_of(settings)
+    if parent is None or uri == "off":
+        return None
+    return parent, uri, (settings.get("run") or {}).get("experiment") or "mimray"
 
 
 def _parent(

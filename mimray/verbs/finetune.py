@@ -11,6 +11,7 @@ from mimray.errors import UserError
 from mimray.recipe import FinetuneRecipe, load_finetune_recipe
 from mimray.recipe.finetuning import SCRATCH
 from mimray.train.console import Console
+from mimray.verbs.evaluate import percent
 from mimray.verbs.screen import screen
 
 
@@ -92,14 +93,14 @@ def _print_table(
     table.add_column(overflow="fold")
     rows = [
         ("started from", record["weights"] or SCRATCH),
-        ("top-1", f"{_percent(result['top1'])} after the last epoch"),
-        ("", f"{_percent(result['top1_best'])} at the best of its evaluations, as papers state it"),
+        ("top-1", f"{percent(result['top1'])} after the last epoch"),
+        ("", f"{percent(result['top1_best'])} at the best of its evaluations, as papers state it"),
     ]
     if result["top1_average"] is not None:
-        averages = _percent(result["top1_average"]), _percent(result["top1_average_best"])
+        averages = percent(result["top1_average"]), percent(result["top1_average_best"])
         rows.append(("  of the average", f"{averages[0]}, best {averages[1]}; checkpoints hold it"))
     if result["top5"] is not None:
-        rows.append(("top-5", _percent(result["top5"])))
+        rows.append(("top-5", percent(result["top5"])))
     rows += [
         ("cross entropy", shown(result["val_loss"], ".4f")),
         ("held out", f"{record['photos']['val']} pictures of {record['classes']} classes"),
@@ -110,7 +111,3 @@ def _print_table(
     for name, value in rows:
         table.add_row(name, value)
     out.print(table)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2%}"

@@ -36,6 +36,11 @@ def add_words(evaluate: argparse.ArgumentParser) -> None:
             "--labels", metavar="SHARE", help="of every class, like 10%% or 0.1; all when not given"
         )
         action.add_argument(
+            "--upright",
+            action="store_true",
+            help="apply the rotation that a camera noted (EXIF), as data.upright=true",
+        )
+        action.add_argument(
             "--seed",
             type=int,
             default=0,

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mimray.data.collections import check_pair, check_split, open_pictures
+from mimray.data.collections import check_pair, check_split, name_of, open_pictures
 from tests.data.collection_fixtures import put
 from tests.data.conftest import refused
 
@@ -136,3 +136,23 @@ def test_a_single_class(tmp_path):
     write(tmp_path / "train-0.parquet", [0, 0])
     write(tmp_path / "test-0.parquet", [0])
     assert "has one class" in refused(pair, str(tmp_path), str(tmp_path))
+    assert "has one class" in refused(checked, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("collection:dtd:/data/sets", "dtd"),
+        ("builtin:photos/train", "photos"),
+        ("/data/birds/", "birds"),
+        ("/data/birds/train", "birds"),
+        ("/data/birds/train-*.parquet", "birds"),
+        ("/data/two words=1", "two-words-1"),
+        ("s3://bucket/birds/val?endpoint_override=http://host:1", "birds"),
+        ("/train", "train"),
+        ("/", "set"),
+    ],
+)
+def test_pictures_have_a_name(uri, name):
+    """MLflow takes no other letters in the names of metrics."""
+    assert name_of(uri) == name

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from mimray.data.rowset import RowSet
 from mimray.data.sources import open_source
-from mimray.data.subset import choose, digest, read_classes, read_manifest, select, write_manifest
+from mimray.data.subset import (
+    choose,
+    digest,
+    of_labels,
+    read_classes,
+    read_manifest,
+    select,
+    write_manifest,
+)
 from mimray.errors import UserError
 from tests.data.conftest import encode, noise, refused
 
@@ -197,3 +205,8 @@ def test_a_digest_is_of_the_rows():
     a = RowSet.of(np.array([1, 5]), 10)
     assert digest(a) == digest(RowSet.of(np.array([5, 1]), 10))
     assert digest(a) != digest(RowSet.of(np.array([1, 6]), 10))
+
+
+def test_scores_with_fewer_labels_have_names_of_their_own():
+    ends = [of_labels(text) for text in (None, "100%", "10%", "0.01")]
+    assert ends == ["", "", "_labels_0.1", "_labels_0.01"]

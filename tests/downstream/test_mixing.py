@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from timm.data.mixup import cutmix_bbox_and_lam
 
 from mimray.downstream.mixing import Mixing, beta, box
 from mimray.hashing import key, uniform
@@ -116,22 +117,24 @@ def test_a_beta_is_a_number_at_the_ends_of_its_uniforms():
         assert beta(alpha, first, second).isfinite().all()
 
 
-def test_boxes_are_timm_s():
-    """The formula of its `rand_bbox`, in Python's integers."""
-    share = torch.tensor([0.0, 0.3, 0.75, 0.99, 1.0], dtype=torch.float64)
-    y = torch.tensor([0.5, 0.0, 0.99, 0.3, 0.6], dtype=torch.float64)
-    x = torch.tensor([0.2, 0.99, 0.4, 0.5, 0.6], dtype=torch.float64)
-    found = box(share, y, x, 12, 17)
-    for i in range(5):
-        ratio = math.sqrt(1 - share[i])
-        tall, wide = int(12 * ratio), int(17 * ratio)
-        cy, cx = int(y[i] * 12), int(x[i] * 17)
-        expected = torch.zeros(12, 17, dtype=torch.bool)
-        expected[
-            max(0, cy - tall // 2) : max(0, cy + (tall + 1) // 2),
-            max(0, cx - wide // 2) : max(0, cx + (wide + 1) // 2),
-        ] = True
-        assert torch.equal(found[i], expected)
+def test_boxes_and_the_shares_that_their_borders_leave_are_timm_s(monkeypatch):
+    """Its own function, given the same draws."""
+    edges = torch.tensor([0.0, 0.3, 0.75, 0.99, 1.0], dtype=torch.float64)
+    some = uniform(key(6, torch.arange(3)[:, None], torch.arange(200)))
+    share, y, x = some.double()
+    share = torch.cat([edges, share[5:]])
+    height, width = 12, 17
+    found = box(share, y, x, height, width)
+    for one, lam, *centre in zip(found, share.tolist(), y.tolist(), x.tolist(), strict=True):
+        draws = iter(centre)
+        monkeypatch.setattr(
+            "numpy.random.randint", lambda low, high, size, d=draws: int(next(d) * high)
+        )
+        (top, bottom, left, right), kept = cutmix_bbox_and_lam((3, height, width), lam)
+        expected = torch.zeros(height, width, dtype=torch.bool)
+        expected[top:bottom, left:right] = True
+        assert torch.equal(one, expected)
+        assert 1.0 - one.double().mean().item() == pytest.approx(kept, abs=1e-12)
 
 
 def test_mixing_never_waits_for_the_device():

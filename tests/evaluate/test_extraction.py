@@ -1,12 +1,14 @@
 """Features on disk: right, computed once, and whole whatever was killed or damaged."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from mimray.data.framing import Framing
+from mimray.data.decode import decode
 from mimray.data.load import load_block
 from mimray.data.plan import Block
 from mimray.data.sources import open_source
@@ -19,10 +21,13 @@ from mimray.evaluate.layer_files import LayerFiles
 from mimray.evaluate.probing import Labelled
 from mimray.evaluate.workers import Share, extract_here
 from mimray.mim.normalisation import normalise
+from mimray.recipe import load_finetune_recipe
+from mimray.train.tasks.classification import Classification
 
 pytestmark = pytest.mark.unit
 LAYERS = ("block 2", "last")
 ONE = Share()
+HARD = Path(__file__).parents[1] / "data" / "hard"
 
 
 @pytest.fixture(autouse=True)
@@ -66,9 +71,29 @@ def test_labels_are_those_of_their_rows(ask):
     assert np.array_equal(Labelled.of(ask).labels, ask.source.labels()[ask.rows])
 
 
-def test_pictures_are_cut_as_classification_is_validated(ask):
-    expected = Framing(32, False, interpolation="bicubic", margin=256 / 224)
-    assert ask.framing == expected
+@pytest.mark.parametrize("upright", [False, True])
+def test_pictures_are_seen_as_fine_tuning_validates_them(ask, pretrained, upright):
+    words = ["model.encoder=vit_nano", "model.image_size=32", f"data.upright={upright}"]
+    recipe = load_finetune_recipe("finetune_demo", words)
+    framing = Classification(recipe, 2, None, None).framing(training=False)
+    assert replace(ask, upright=upright).framing == framing
+    assert load_finetune_recipe("finetune_demo", words[:2]).data.upright is ask.upright is False
+
+
+def test_a_camera_that_was_held_on_its_side(pretrained, tmp_path):
+    """Its note is followed where that is asked for, and those features lie elsewhere."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    noted = (HARD / "rotated_6.jpg").read_bytes()
+    (folder / "1.jpg").write_bytes(noted)
+    Image.fromarray(decode(noted, upright=True)).save(folder / "2.png")
+    source, one = open_source(str(folder)), open_checkpoint(str(pretrained))
+    stored = Extraction(one, source, np.arange(2), ("last",), "mean", tmp_path / "f")
+    upright = replace(stored, upright=True)
+    assert upright.place != stored.place
+    side, turned = (extract_here(ask, ONE).layers["last"] for ask in (stored, upright))
+    assert np.array_equal(turned[0], turned[1]) and np.array_equal(turned[1], side[1])
+    assert not np.array_equal(side[0], side[1])
 
 
 def test_they_are_computed_once(ask, monkeypatch):

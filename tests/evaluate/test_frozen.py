@@ -12,7 +12,6 @@ from mimray.data.collections import COLLECTIONS, open_pictures
 from mimray.data.subset import choose
 from mimray.evaluate.extraction import Extraction
 from mimray.evaluate.probing import chosen, labels_of
-from mimray.train.parent import of_labels
 from tests.data.collection_fixtures import small
 from tests.evaluate.conftest import PHOTOS
 
@@ -108,11 +107,12 @@ def test_a_positive_that_nobody_can_read(evaluate, tmp_path, monkeypatch):
     assert status == 2 and "no label is positive" in err.strip().splitlines()[-1]
 
 
-def test_scores_with_fewer_labels_have_names_of_their_own():
-    assert [of_labels(text) for text in (None, "100%", "10%", "0.01")] == [
-        *("", ""),
-        *("_labels_0.1", "_labels_0.01"),
-    ]
+def test_upright_pictures_are_another_question(evaluate, folder):
+    words = ("knn", "--data", folder, "--layers", "last", "--json")
+    found, upright = (json.loads(evaluate(*words, *more)[1]) for more in ((), ("--upright",)))
+    assert (found["upright"], upright["upright"]) == (False, True)
+    assert found["name"] != upright["name"]
+    assert found["layers"] == upright["layers"]  # no camera has noted anything
 
 
 def test_the_test_has_no_part_in_what_stands_for_all():
@@ -177,6 +177,9 @@ def test_a_disk_that_is_full(evaluate, folder, tmp_path, monkeypatch):
 
 def test_neighbours_draw_nothing(evaluate, folder, monkeypatch):
     """So the seed is no part of their result's name; how it is scored is."""
+    scores = dict.fromkeys(("top1", "mean_per_class", "held_out"), 0.5)
+    row = {"layer": "last", "k": 1, "rate": 1.0} | scores
+    monkeypatch.setattr("mimray.evaluate.probing.score", lambda *_, device: [row])
     words = ("--data", folder, "--layers", "last", "--json")
     named = json.loads(evaluate("knn", *words)[1])["name"]
     assert json.loads(evaluate("knn", *words, "--seed", 1)[1])["name"] == named

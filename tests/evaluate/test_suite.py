@@ -351,17 +351,16 @@ def test_other_pictures_by_any_uri(sets, tmp_path, monkeypatch):
     single = tmp_path / "one/cat"
     single.mkdir(parents=True)
     put(single / "1.jpg", 0, 0)
-    names = (
-        f"{PARQUET},collection:dtd:.,builtin:photos/train,builtin:nothing,{single.parent},/no/where"
-    )
-    good, dtd, same, unknown, one, nowhere = find_sets(names, None)
+    names = f"{PARQUET},collection:dtd:.,builtin:nothing,{single.parent},/no/where"
+    good, dtd, unknown, one, nowhere = find_sets(names, None)
+    same, _ = find_sets("builtin:photos/train,dtd", str(sets))
     assert good.missing is None and good.digest
     uri = f"collection:dtd:{sets}"
     assert (dtd.name, dtd.train, dtd.val, dtd.missing) == ("dtd", uri, uri, None)
     assert dtd == find_sets("dtd", str(sets))[0]
     assert same.train == "builtin:photos/train" and "are the same" in same.missing
     assert unknown.train == "builtin:nothing" and "builtin:nothing" in unknown.missing
-    assert f"{single.parent}: its pictures to train on and to test on are the same" in one.missing
+    assert f"{single.parent} are the same pictures" in one.missing
     assert "/no/where: no such file or folder" in nowhere.missing
 
 

@@ -6,13 +6,14 @@ docs/transfer_sets.md.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from mimray.data.collections.aircraft import AIRCRAFT
 from mimray.data.collections.birdsnap import BIRDSNAP
 from mimray.data.collections.caltech101 import CALTECH101
 from mimray.data.collections.cars import CARS
-from mimray.data.collections.check import check_pair, check_split
+from mimray.data.collections.check import check_apart, check_pair, check_split
 from mimray.data.collections.cifar import CIFAR10, CIFAR100
 from mimray.data.collections.cog import COG
 from mimray.data.collections.collection import Collection, Metric, Split
@@ -35,9 +36,11 @@ __all__ = [
     "Metric",
     "MultiLabelSource",
     "Split",
+    "check_apart",
     "check_pair",
     "check_split",
     "find_collection",
+    "name_of",
     "open_pictures",
 ]
 
@@ -75,3 +78,17 @@ def open_pictures(uri: str, split: Literal["train", "val"]) -> Source:
     if not colon or not root:
         raise UserError(f"{uri}: write it like collection:dtd:/folder/of/all/sets")
     return find_collection(name).open(root, "train" if split == "train" else "test")
+
+
+_OF_A_SPLIT = re.compile(r"(train|val|validation|test)([-_.].*)?")
+
+
+def name_of(uri: str) -> str:
+    """What tables and metrics call the pictures at a URI: a transfer set by its name, others by the last
+    part of the path that tells more than the split. Letters, digits and `._-`."""
+    if uri.startswith(COLLECTION):
+        return uri.removeprefix(COLLECTION).partition(":")[0]
+    path = uri.partition("?")[0] if "://" in uri else uri.removeprefix("builtin:")
+    parts = [part for part in path.split("/") if part]
+    telling = [part for part in parts if not _OF_A_SPLIT.fullmatch(part)] or parts
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "".join(telling[-1:])).strip("-._") or "set"

@@ -13,7 +13,8 @@ def check_split(source: Source, classes: int | None = None) -> np.ndarray:
     """How many pictures show each class: int64 (classes,), none of them 0.
 
     `classes`: how many there have to be. Raises UserError, in one line, for a source without
-    pictures or labels, another number of classes, a label out of range, or a class without pictures.
+    pictures or labels, another number of classes or a single one, a label out of range, or a class
+    without pictures.
     """
     if len(source) == 0:
         raise UserError(f"{source.uri}: holds no pictures")
@@ -22,6 +23,8 @@ def check_split(source: Source, classes: int | None = None) -> np.ndarray:
     counts = (
         _multi_counts(source) if isinstance(source, MultiLabelSource) else _counts(source, classes)
     )
+    if len(counts) < 2:
+        raise UserError(f"{source.uri}: has one class; a classification needs two or more")
     empty = np.flatnonzero(counts == 0)
     if empty.size:
         raise UserError(
@@ -31,25 +34,28 @@ def check_split(source: Source, classes: int | None = None) -> np.ndarray:
     return counts
 
 
-def check_pair(train: Source, test: Source, classes: int | None = None) -> int:
-    """The number of classes of two splits that fit together.
-
-    `classes`: how many there have to be, as of a head. Raises UserError, in one line, for splits that
-    are the same pictures, whose classes differ, of a single class, or of which one fails `check_split`.
-    """
+def check_apart(train: Source, test: Source) -> None:
+    """Raises UserError, in one line, for two splits that are the same pictures."""
     if train.digest == test.digest:
         raise UserError(
             f"{train.uri} and {test.uri} are the same pictures; a test needs others than were trained "
             f"on: name a folder with train/ and val/ in it, or another URI for each"
         )
+
+
+def check_pair(train: Source, test: Source, classes: int | None = None) -> int:
+    """The number of classes of two splits that fit together.
+
+    `classes`: how many there have to be, as of a head. Raises UserError, in one line, for splits that
+    are the same pictures, whose classes differ, or of which one fails `check_split`.
+    """
+    check_apart(train, test)
     if train.classes is not None and test.classes is not None and train.classes != test.classes:
         raise UserError(_differ(train, test, train.classes, test.classes))
     known = [_known(source, len(train) + len(test)) for source in (train, test)]
     number = max(known) if classes is None else classes
     for source in (train, test):
         check_split(source, number)
-    if number < 2:
-        raise UserError(f"{train.uri}: has one class; a classification needs two or more")
     return number
 
 

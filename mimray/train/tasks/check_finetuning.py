@@ -9,7 +9,7 @@ from mimray.data.collections.check import check_pair, check_split
 from mimray.data.collections.listed import MultiLabelSource
 from mimray.data.rowset import RowSet
 from mimray.data.sources import Source
-from mimray.data.subset import choose, share
+from mimray.data.subset import choose, labels_share
 from mimray.errors import UserError
 from mimray.mim.encoders import ENCODERS
 from mimray.mim.recomputing import check_stages
@@ -50,18 +50,9 @@ def open_labels(
                 f"{source.uri}: its pictures have several labels, on which mimray does not fine-tune; take "
                 f"`evaluate linear`"
             )
-    if val is not train and val.digest == train.digest:
-        raise UserError(
-            f"data.val={val.uri}: holds the very pictures of data.train, whose labels are learned; name "
-            "others, or data.val=null to hold some out"
-        )
     classes = check_pair(train, val) if val is not train else len(check_split(train))
-    if classes < 2:
-        raise UserError(f"{train.uri}: has one class; a classification needs two or more")
     if recipe.data.labels is not None:
-        fraction = share(recipe.data.labels)
-        assert fraction is not None, "the recipe checks it"
-        rows = rows.within(choose(train, fraction, stratified=True))
+        rows = rows.within(choose(train, labels_share(recipe.data.labels), stratified=True))
     labels = _labels(train)
     empty = np.flatnonzero(np.bincount(labels[rows.rows()], minlength=classes) == 0)
     if empty.size:

@@ -8,16 +8,19 @@ from mimray.errors import UserError
 from mimray.mim.build import build_model
 from mimray.mim.encoders import ENCODERS
 from mimray.mim.heads import HEADS
-from mimray.mim.masks import STRATEGIES, realised_ratio
+from mimray.mim.masks import STRATEGIES, draw, realised_ratio
 from mimray.mim.recomputing import check_stages
 from mimray.mim.targets import TARGETS
 from mimray.optim import official_decays
-from mimray.recipe import Recipe
+from mimray.recipe import Mask, Recipe
 from mimray.settings_errors import nearest
 
 
-def check_model(recipe: Recipe) -> None:
-    """Names that must be known and sizes that must fit: the model is built, on no device."""
+def check_model(recipe: Recipe, built: dict[str, int] | None = None) -> None:
+    """Names that must be known and sizes that must fit: the model is built, on no device.
+
+    `built`: notes of models that fitted, for recipes that differ in nothing that a model is built from.
+    """
     for setting, value, known in (
         ("model.encoder", recipe.model.encoder, ENCODERS),
         ("mask.strategy", recipe.mask.strategy, STRATEGIES),
@@ -39,15 +42,41 @@ def check_model(recipe: Recipe) -> None:
         )
     try:
         realised_ratio(recipe.mask.strategy, recipe.model.image_size, unit, recipe.mask.ratio)
-        with torch.device("meta"):
-            model = build_model(recipe)
-        check_stages(model.encoder, recipe.speed.checkpoint_stages)
+        pixel = _build(recipe, {} if built is None else built)
         if recipe.optim.like_official:
             official_decays(spec.family)
     except ValueError as error:
         raise UserError(str(error)) from None
-    if unit % model.target.pixel:
+    if unit % pixel:
         raise UserError(
-            f"mask.unit={unit} hides positions of the target, {model.target.pixel} px each, in part; "
-            f"take a multiple of {model.target.pixel}"
+            f"mask.unit={unit} hides positions of the target, {pixel} px each, in part; "
+            f"take a multiple of {pixel}"
+        )
+    if recipe.run.reference_mask is not None:
+        _check_reference(recipe.run.reference_mask, recipe, pixel)
+
+
+def _build(recipe: Recipe, built: dict[str, int]) -> int:
+    """Side of the target's positions, px. Raises ValueError where the model does not fit together."""
+    parts = {"model", "head", "target"} | ({"mask"} if recipe.model.visible_only else set())
+    told = f"{recipe.model_dump_json(include=parts)} {recipe.speed.checkpoint_stages}"
+    if told not in built:
+        with torch.device("meta"):
+            model = build_model(recipe)
+        check_stages(model.encoder, recipe.speed.checkpoint_stages)
+        built[told] = model.target.pixel
+    return built[told]
+
+
+def _check_reference(mask: Mask, recipe: Recipe, pixel: int) -> None:
+    """Whether validation can draw it; `pixel`: side of the target's positions."""
+    patch, nobody = ENCODERS[recipe.model.encoder].patch, torch.zeros(0, dtype=torch.int64)
+    try:
+        draw(mask.strategy, recipe.model.image_size, mask.unit, patch, mask.ratio, nobody)
+    except ValueError as error:
+        raise UserError(f"run.reference_mask: {error}") from None
+    if mask.unit % pixel:
+        raise UserError(
+            f"run.reference_mask: unit {mask.unit} hides positions of the target, {pixel} px each, in "
+            f"part; take a multiple of {pixel}"
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mimray.data.framing import Framing
+from mimray.data.framing import Framing, evaluation_framing
 from mimray.recipe import FinetuneRecipe
 from mimray.train.task import Rows
 from mimray.train.tasks.starting_weights import found_at, identities, load_weights
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 SCORES = ("val/top1", "val/mean_per_class")
 """What classifications are compared by; with `_average` behind, those of the average of the weights."""
-
-_MARGIN = 256 / 224  # SimMIM `data/data_finetune.py`
 
 
 @dataclass
@@ -76,12 +74,10 @@ class Classification:
         return lines
 
     def framing(self, training: bool) -> Framing:
-        """Random crops, flips and RandAugment; for validation the centre of a picture a seventh larger."""
+        """Random crops, flips and RandAugment; for validation the centre."""
         data, size, seed = self.recipe.data, self.recipe.model.image_size, self.recipe.run.seed
         if not training:
-            return Framing(
-                size, False, upright=data.upright, interpolation="bicubic", margin=_MARGIN
-            )
+            return evaluation_framing(size, data.upright)
         return Framing(
             size,
             True,

@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         layers=arguments.layers,
         pooling=arguments.pooling,
         labels=arguments.labels,
+        upright=arguments.upright,
         seed=arguments.seed,
     )
     check_writable(question.storage)
