@@ -65,7 +65,7 @@ ui: setup
 	@$(BIN)/mimray ui
 
 lock: | $(filter .uv/bin/uv,$(UV))
-	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate --output-file requirements.lock
+	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra dev --extra optuna --no-header --no-annotate --output-file requirements.lock
 
 clean:
 	rm -rf .venv .uv

@@ -20,6 +20,8 @@ import yaml
 
 from mimray.data.files import join, read_bytes, resolve
 from mimray.errors import UserError
+from mimray.evaluate.score import finetuned_metric
+from mimray.evaluate.table_files import Rows
 from mimray.settings_errors import nearest
 from mimray.study.grid import load_sweep
 from mimray.train.parent import run_behind, settings_of
@@ -44,15 +46,14 @@ COLUMNS: dict[str, pa.DataType] = {
     "skill": pa.float64(),
     **dict.fromkeys(("attention_distance_px", "attention_distance_px_at_192"), pa.float64()),
 }
-Rows = list[dict[str, Any]]
-"""Of `COLUMNS`, one a run. `top1`: mean over fine-tunings, in shares of 1, and their sample standard
+"""Of a table's rows, one a run. `top1`: mean over fine-tunings, in shares of 1, and their sample standard
 deviation; `attention_distance_px`: mean over all heads, in the pixels of the pictures analysed."""
 
 
 @dataclass(frozen=True)
 class Ridge:
-    """`finetuned`: the recipe whose fine-tunings stand in `top1`, None where there are none; `others`:
-    recipes of those that are left out, for they would not compare."""
+    """`rows`: of `COLUMNS`; `finetuned`: the recipe whose fine-tunings stand in `top1`, None where there
+    are none; `others`: recipes of those that are left out, for they would not compare."""
 
     name: str
     storage: str
@@ -78,6 +79,10 @@ def read_ridge(place: str, overrides: Sequence[str], finetuned: str | None = Non
             )
         storage = RunFolder(place).uri
         name, runs = Path(storage).name, run_folders(storage)
+        if not runs:
+            raise UserError(
+                f"{place}: holds no runs; name a folder of runs, or a sweep's YAML file"
+            )
     records = [(run, record) for run in runs if (record := run.record()) is not None]
     pretrained = [(run, record) for run, record in records if "mask" in record]
     if not pretrained:
@@ -136,7 +141,7 @@ def _row(
 @dataclass(frozen=True)
 class _Finetunings:
     """Runs that differ in nothing but their seed and what they start from. `scores`: top-1 after the last
-    epoch, by the URI of the pre-training."""
+    epoch, of the averaged weights where weights were averaged, by the URI of the pre-training."""
 
     recipe: str
     scores: dict[str, list[float]]
@@ -150,7 +155,8 @@ def _finetunings(storage: str, pretrained: Iterable[RunFolder]) -> list[_Finetun
         record = run.record()
         if record is None or record["status"] != "finished" or record.get("kind") != "finetune":
             continue
-        parent, score = run_behind(record["weights"]), record["final"].get("val/top1")
+        final, parent = record["final"], run_behind(record["weights"])
+        score = final.get(finetuned_metric(final))
         if parent is None or parent.uri not in wanted or score is None:
             continue
         group = found.setdefault(_recipe_alone(run), _Finetunings(record["recipe"], {}))

@@ -1,53 +1,206 @@
-"""`mimray sweep SWEEP`: run a grid of recipes one after another, skipping what is finished."""
+"""`mimray sweep SWEEP`: compare recipes on Ray Tune, skipping what is finished, and say which is best."""
 
 from __future__ import annotations
 
 import argparse
-import json
+from typing import Any
 
-from mimray.errors import RunFailed
+from mimray.errors import RunFailed, UserError
+from mimray.study.choosing import choice_of
 from mimray.study.grid import Cell, load_sweep
+from mimray.study.objective import Objective, objective_of, progress_metric
+from mimray.study.ridge import RIDGE
+from mimray.study.sweep import Sweep
+from mimray.study.sweep_folder import SweepFolder
+from mimray.study.sweep_table import best_of, best_recipe, columns, spread_of, sweep_rows
+from mimray.study.table_files import table_files
 from mimray.train.console import Console
+from mimray.train.run_folder import to_json
 from mimray.verbs.screen import screen
+
+Rows = list[dict[str, Any]]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run what is not finished and print the table; exit 3 if a cell failed."""
+    """Run what is not finished and print the table; exit 3 if a trial failed."""
     sweep, cells = load_sweep(arguments.sweep, arguments.overrides)
+    objective, folder = objective_of(sweep, cells), SweepFolder(sweep, cells)
     if not arguments.status:
-        for number, cell in enumerate(cells, start=1):
-            _run_cell(cell, f"{sweep.name} {number}/{len(cells)}")
-    table = [cell.outcome() for cell in cells]
+        _run(sweep, cells, objective, folder)
+    rows = sweep_rows(sweep, cells, objective, folder)
+    result = _result(sweep, cells, objective, folder, rows)
     if arguments.json:
-        print(json.dumps({"name": sweep.name, "cells": table}))
+        print(to_json(result), flush=True)
     else:
-        _print(table)
-    return RunFailed.exit_code if any(row["status"] == "failed" for row in table) else 0
+        _print(sweep, rows, result)
+    return RunFailed.exit_code if any(row["status"] == "failed" for row in rows) else 0
 
 
-def _run_cell(cell: Cell, title: str) -> None:
+def _run(sweep: Sweep, cells: list[Cell], objective: Objective, folder: SweepFolder) -> None:
+    """Check what can be checked, run the trials, and write what they say; also where they are stopped."""
+    from mimray.evaluate.cells import Draws
+    from mimray.report.accuracy import layer_accuracy
     from mimray.report.curves import loss_curve
-    from mimray.train.launch import launch
+    from mimray.study.sweep_copy import SweepCopy
+    from mimray.study.tuner import is_over, room_for, run_trials
+    from mimray.study.watching import Watch
 
-    console = Console()
-    console.say(f"{title}: " + " ".join(f"{k}={v}" for k, v in cell.values.items()))
-    try:
-        launch(cell.recipe, console, loss_curve)
-    except RunFailed as error:  # the others go on; the table shows it
-        console.say(f"failed: {error}")
-    finally:
-        console.clear()
+    choice = choice_of(sweep, cells)
+    with folder.held():
+        waiting = [cell for cell in cells if not is_over(cell, objective, folder)]
+        over = len(cells) - len(waiting)
+        if over >= choice.total:
+            _write(sweep, cells, objective, folder)
+            return
+        _check_data(waiting)
+        objective.check(cells)
+        with room_for(cells) as plan:
+            folder.save()
+            copy = SweepCopy(sweep, cells, folder)
+            watch = Watch(cells, objective, folder, copy, Console().say, over, choice.total)
+            watch.begin(plan.at_once)
+            draws = Draws(loss_curve, layer_accuracy)
+            status = "stopped"
+            try:
+                run_trials(sweep, cells, objective, folder, draws, choice, watch, plan)
+                status = "finished"
+            finally:
+                rows, files = _write(sweep, cells, objective, folder)
+                best = best_of(rows)
+                told = {} if best is None else {"sweep/best": best["objective"]}
+                copy.close(cells, status, told, files)
 
 
-def _print(table: list[dict[str, object]]) -> None:
+def _check_data(cells: list[Cell]) -> None:
+    """What can be known before Ray starts; pictures that several trials share are looked at once."""
+    from mimray.train.prepare import prepare
+
+    first = {cell.recipe.data.model_dump_json(): cell for cell in reversed(cells)}
+    for cell in first.values():
+        try:
+            prepare(cell.recipe)
+        except UserError as error:
+            which = f"cell {cell.words}: " if len(first) > 1 else ""
+            raise UserError(f"{which}{error}") from None
+
+
+def _write(
+    sweep: Sweep, cells: list[Cell], objective: Objective, folder: SweepFolder
+) -> tuple[Rows, dict[str, bytes]]:
+    """Table, figures and the best recipe, beside `sweep.json`."""
+    from mimray.report.sweep import heat_map, over_avgdist
+
+    rows = sweep_rows(sweep, cells, objective, folder)
+    result = _result(sweep, cells, objective, folder, rows)
+    about = {name: value for name, value in result.items() if name != "cells"}
+    files = table_files(rows, columns(sweep, rows), **about)
+    notes = _conventions(sweep, cells, objective)
+    title = f"{sweep.name}: {objective.label}"
+    figures = {
+        "heat_map.png": heat_map(rows, title, objective.metric, objective.label, notes),
+        "avgdist.png": over_avgdist(
+            rows, title, objective.metric, RIDGE, notes | {"numbers": "mask ratio"}
+        ),
+    }
+    files |= {name: figure for name, figure in figures.items() if figure is not None}
+    if (best := best_of(rows)) is not None:
+        files["best.yaml"] = best_recipe(sweep, cells, best, objective.label).encode()
+    folder.write(files)
+    return rows, files
+
+
+def _result(
+    sweep: Sweep, cells: list[Cell], objective: Objective, folder: SweepFolder, rows: Rows
+) -> dict[str, Any]:
+    """What `--json` prints. `steps`: of pre-training, all trials together; `steps_of_all`: what they would
+    be had none been ended."""
+    best = best_of(rows)
+    totals = [row["total_steps"] for row in rows]
+    known = [total for total in totals if total is not None]
+    return {
+        "name": sweep.name,
+        "uri": folder.place,
+        "objective": objective.metric,
+        "stopped_by": None if sweep.stop is None else progress_metric(cells),
+        "reference_mask": _reference(cells),
+        "best": best and {name: best[name] for name in (*sweep.names, "run", "objective")},
+        "steps": sum(row["steps"] for row in rows),
+        "steps_of_all": sum(known) if len(known) == len(totals) else None,
+        "cells": [{k: v for k, v in row.items() if k in columns(sweep, rows)} for row in rows],
+    }
+
+
+def _reference(cells: list[Cell]) -> dict[str, Any] | None:
+    mask = cells[0].recipe.run.reference_mask
+    return None if mask is None else mask.model_dump()
+
+
+def _conventions(sweep: Sweep, cells: list[Cell], objective: Objective) -> dict[str, str]:
+    """For under the figures."""
+    notes = {"objective": objective.label}
+    if (mask := cells[0].recipe.run.reference_mask) is not None:
+        notes["reference mask"] = f"{mask.strategy}, unit {mask.unit} px, ratio {mask.ratio:g}"
+    if sweep.stop is not None:
+        stop = sweep.stop
+        notes["×"] = (
+            f"ended by {stop.rule} on {progress_metric(cells)} (grace {stop.grace:g}, "
+            f"reduction factor {stop.reduction_factor:g})"
+        )
+    others = [n for n in sweep.names if n not in ("mask.unit", "mask.ratio", "mask.strategy")]
+    if others:
+        notes["a field"] = f"the mean over {', '.join(others)}"
+    return notes
+
+
+# ----- for people -----------------------------------------------------------------------------------------
+
+
+def _print(sweep: Sweep, rows: Rows, result: dict[str, Any]) -> None:
     from rich.table import Table
 
     shown = Table(box=None, pad_edge=False)
-    for name in table[0]:
-        shown.add_column(name, justify="right" if name.startswith("val/") else "left")
-    for row in table:
-        shown.add_row(*(f"{v:.4f}" if isinstance(v, float) and k.startswith("val/") else "" if v is None
-                        else str(v) for k, v in row.items()))  # fmt: skip
-    out = screen()
+    for name in (*sweep.names, "run", "status"):
+        shown.add_column(name)
+    for name in (result["objective"], "AvgDist", "val/loss", "val/skill", "steps"):
+        shown.add_column(name, justify="right")
+    for row in rows:
+        distance = row["avgdist_px"]
+        shown.add_row(
+            *(str(row[name]) for name in sweep.names),
+            row["run"],
+            row["status"],
+            _figure(row["objective"]),
+            "" if distance is None else f"{distance:.1f} px",
+            _figure(row["val/loss"]),
+            _figure(row["val/skill"]),
+            str(row["steps"]),
+        )
+    out = screen(140)
     out.print(shown)
-    out.print("Losses under different masks do not compare; val/skill is the fairer column.")
+    for line in _notes(sweep, rows, result):
+        out.print(line)
+
+
+def _notes(sweep: Sweep, rows: Rows, result: dict[str, Any]) -> list[str]:
+    """What the table does not say."""
+    told = f"Ranked by {result['objective']}"
+    if (mask := result["reference_mask"]) is not None:
+        told += (
+            f"; reference mask: {mask['strategy']}, unit {mask['unit']}, ratio {mask['ratio']:g}"
+        )
+    if result["stopped_by"]:
+        told += f"; trials were ended by {result['stopped_by']}"
+    notes = [f"{told}. Losses under masks of their own do not compare."]
+    notes += [f"{row['run']} failed: {row['reason']}" for row in rows if row["status"] == "failed"]
+    if (best := result["best"]) is not None:
+        words = " ".join(f"{name}={best[name]}" for name in sweep.names)
+        line = f"Best: {words} ({best['objective']:.4f}"
+        if (spread := spread_of(rows)) is not None:
+            line += f", {spread[1]:.4f} above the median of those that are finished"
+        notes += [f"{line}); one run each says nothing of noise between seeds."]
+        notes += [f"{result['uri']}/best.yaml, table.csv, figures"]
+    return notes
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
