@@ -41,9 +41,12 @@ def ray_session(workers: int) -> Iterator[bool]:
     `mimray.environment.prepare` made, and has as many logical CPUs as the trainers and the data
     need, however small the machine.
     """
-    address = os.environ.get("RAY_ADDRESS")
     import ray
 
+    if ray.is_initialized():  # in a trial or a cell: Ray is its driver's to end
+        yield False
+        return
+    address = os.environ.get("RAY_ADDRESS")
     common: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,

@@ -75,6 +75,9 @@ class Driver:
             yield Clerk(self.job, self.record, self.tracker, self.progress)
         except TakenOver:  # the record is another's now
             raise
+        except Stopped:  # whoever hears of its rows wants no more of them
+            self._close("stopped")
+            raise
         except (UserError, RunFailed) as error:
             self._close_failed(str(error))
             raise

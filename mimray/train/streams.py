@@ -70,7 +70,8 @@ def val_stream(job: Job, rank: int) -> Iterator[dict[str, np.ndarray]]:
         yield from _cut(ray.get(reference), plan.micro)
 
 
-@ray.remote(num_cpus=1)
+# "DEFAULT": the placement group that a trial of a sweep runs in has no room for it
+@ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")
 def _load(source: Source, block: Block, framing: Framing) -> dict[str, np.ndarray]:
     import torch
 

@@ -29,16 +29,26 @@ from mimray.verbs.screen import screen
 
 def run(arguments: argparse.Namespace) -> int:
     """Analyse, write figures and `report.md`, `report.json`, and print what was found."""
-    table = read_table(arguments.table)
-    folder = _folder(arguments.table, arguments.out, table.name)
-    found = analyse(table)
-    said = sentences(found)
-    files = _write(folder, found, said, _figures(found, arguments.over == "published"))
+    found, said, files = make_report(arguments.table, arguments.out, arguments.over == "published")
     if arguments.json:
         print(json.dumps(as_json(found, said, files), allow_nan=False))
     else:
-        _print(found, said, files)
+        print_report(found, said, files)
     return 0
+
+
+def make_report(
+    place: str, out: str | None = None, over: bool = False
+) -> tuple[Findings, list[str], list[str]]:
+    """What a table says, in sentences too, and the files that say it; `over`: over the published runs.
+
+    Raises UserError in one line where there is no table, or one that says nothing.
+    """
+    table = read_table(place)
+    folder = _folder(place, out, table.name)
+    found = analyse(table)
+    said = sentences(found)
+    return found, said, _write(folder, found, said, _figures(found, over))
 
 
 def _folder(table: str, out: str | None, name: str) -> Path:
@@ -91,7 +101,8 @@ def _write(
     return files
 
 
-def _print(found: Findings, said: Sequence[str], files: Sequence[str]) -> None:
+def print_report(found: Findings, said: Sequence[str], files: Sequence[str]) -> None:
+    """For people."""
     out = screen()
     for sentence in said:
         out.print(f"- {sentence}", markup=False)

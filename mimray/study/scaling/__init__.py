@@ -1,0 +1,1 @@
+"""A data-scaling study: encoders x subsets x lengths, scheduled on the cluster and put into one table."""

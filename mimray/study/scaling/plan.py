@@ -1,0 +1,108 @@
+"""Everything about a study that is settled before a cell starts: its data, its steps, what they need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mimray.errors import UserError
+from mimray.study.grid import Cell
+from mimray.study.scaling.account import Account, Need, check_room, need_of
+from mimray.study.scaling.cells import Laid, said
+from mimray.study.scaling.folder import StudyFolder
+from mimray.study.scaling.frozen import FrozenStep
+from mimray.study.scaling.losses import LossesStep
+from mimray.study.scaling.steps import FinetuneStep, Pretrain, Step, check_steps
+from mimray.study.sweep import Finetune
+from mimray.train.cluster import private_cpus
+from mimray.train.resources import Node
+
+
+def steps_of(laid: Laid, folder: StudyFolder) -> tuple[Step, ...]:
+    """What is done with each cell, in order. `folder` knows how many pictures are compared."""
+    study, data = laid.study, laid.base.data
+    steps: list[Step] = [Pretrain(), LossesStep(folder.compared, folder.val)]
+    if study.finetune is not None:
+        pictures = {"data.train": data.train, "data.val": data.val, "data.upright": data.upright}
+        settings = Finetune(recipe=study.finetune.recipe, set=pictures | study.finetune.set)
+        steps.append(FinetuneStep(study.name, settings))
+    for name, given in study.tasks.items():
+        train, val = given.train or data.train, given.val or (None if given.train else data.val)
+        steps.append(FrozenStep(name, train, val))  # type: ignore[arg-type]  # the study knows the names
+    return tuple(steps)
+
+
+def open_study(laid: Laid, folder: StudyFolder) -> tuple[Step, ...]:
+    """Open the data of every subset and check every step; notes in `folder` how many pictures there are.
+
+    Raises UserError in one line for a manifest of other data, pictures without labels, and whatever else
+    can be known to be wrong.
+    """
+    from mimray.mim.costs import model_on_paper
+    from mimray.optim import parameter_count
+    from mimray.train.prepare import prepare
+
+    images, val = {}, 0
+    for cell in {cell.values["data"]: cell for cell in reversed(laid.cells)}.values():
+        try:
+            job = prepare(cell.recipe)
+        except UserError as error:
+            raise UserError(f"study {laid.study.name}, {said(cell)}: {error}") from None
+        images[cell.values["data"]] = len(job.rows)
+        val = len(job.val_rows)
+    folder.images, folder.val = images, val
+    folder.compared = min(val, *images.values())
+    for cell in {cell.values["model"]: cell for cell in laid.cells}.values():
+        encoder = model_on_paper(cell.recipe).encoder
+        folder.params[cell.values["model"]] = parameter_count(encoder.parameters())
+    steps = steps_of(laid, folder)
+    first = {cell.values["model"]: cell for cell in laid.cells}
+    check_steps(steps, list(first.values()))
+    return steps
+
+
+@dataclass
+class Needs:
+    """Of every step of every cell, on these hosts; asked once for each kind."""
+
+    hosts: Sequence[Node]
+    known: dict[tuple[str, str, str], Need] = field(default_factory=dict)
+
+    def of(self, cell: Cell, step: Step) -> Need:
+        """Raises UserError where the empty cluster has no room for it."""
+        which = (cell.values["model"], cell.values["data"], step.name)
+        if which not in self.known:
+            recipe = step.training(cell)
+            what = f"{said(cell)}, {step.name}"
+            try:
+                need = need_of(recipe, cell.recipe, self.hosts)
+            except UserError as error:
+                raise UserError(f"{what}: {error}") from None
+            check_room(Account(self.hosts), need, what, cell.recipe.speed.placement)
+            self.known[which] = need
+        return self.known[which]
+
+    def check(self, cells: Sequence[Cell], steps: Sequence[Step]) -> None:
+        """All of them."""
+        for cell in cells:
+            for step in steps:
+                self.of(cell, step)
+
+
+def own_hosts(laid: Laid, steps: Sequence[Step]) -> list[Node] | None:
+    """What a private Ray will have, known without starting it; None where RAY_ADDRESS names a cluster."""
+    import torch
+
+    if os.environ.get("RAY_ADDRESS"):
+        return None
+    return [
+        Node("this machine", private_cpus(most_workers(laid, steps)), torch.cuda.device_count())
+    ]
+
+
+def most_workers(laid: Laid, steps: Sequence[Step]) -> int:
+    """Trainers of the largest group."""
+    first = {cell.values["model"]: cell for cell in laid.cells}.values()
+    recipes = [recipe for cell in first for step in steps if (recipe := step.training(cell))]
+    return max(recipe.speed.most_workers for recipe in recipes)

@@ -1,0 +1,90 @@
+"""How far a cell is, from folders alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from mimray.errors import UserError
+from mimray.study.grid import Cell
+from mimray.study.scaling.folder import StudyFolder
+from mimray.study.scaling.steps import Step
+from mimray.train.fence import Fence
+from mimray.train.run_folder import RunFolder
+
+LEFT_OUT = "left out"
+_TAIL = 4096  # bytes of `metrics.jsonl` that hold its last row
+
+
+class State(NamedTuple):
+    """`status`: waiting, running, stopped, failed, finished, or left out by the budget; `step`: the first
+    that is not finished; `done`: share of the cell, by what its steps cost; `left`: hours of computing,
+    predicted; `reason`: why it failed."""
+
+    status: str
+    step: str | None
+    done: float
+    left: float | None
+    reason: str | None = None
+
+
+def state_of(cell: Cell, steps: Sequence[Step], folder: StudyFolder) -> State:
+    """From its run, its records and the study's notes."""
+    hours = folder.predicted.get(cell.name, {})
+    failure = folder.failures.get(cell.name)
+    why = None if failure is None else failure["reason"]
+    past, whole = 0.0, sum(hours.get(step.name, 0.0) for step in steps)
+    for place, step in enumerate(steps):
+        try:
+            if step.values(cell) is not None:
+                past += hours.get(step.name, 0.0)
+                continue
+            status, share = _of_step(cell, step, begun=place > 0)
+            if folder.is_under_way(cell.name, step.name):
+                status = "running"
+        except UserError as error:  # a damaged file
+            return State("failed", step.name, 0.0, None, str(error))
+        past += share * hours.get(step.name, 0.0)
+        if failure is not None and status != "running":
+            status = "failed"
+        if not folder.is_chosen(cell.name) and status in ("waiting", "stopped"):
+            status = LEFT_OUT
+        reserved = folder.reserved.get(cell.name) or 1.0
+        done = past / whole if whole else (place + share) / len(steps)
+        left = (whole - past) / reserved if whole else None
+        return State(status, step.name, done, left, why)
+    return State("finished", None, 1.0, 0.0)
+
+
+def _of_step(cell: Cell, step: Step, begun: bool) -> tuple[str, float]:
+    """Status and share of a step that is not finished; `begun`: those before it are."""
+    recipe = step.training(cell)
+    if recipe is None:
+        return ("stopped" if begun else "waiting"), 0.0
+    run = RunFolder.of(recipe)
+    record = run.record()
+    if record is None:
+        return ("stopped" if begun else "waiting"), 0.0
+    share = _last_step(run) / record["total_steps"]
+    if record["status"] in ("starting", "running"):
+        return ("stopped" if Fence(run).is_gone() else "running"), share
+    return ("failed" if record["status"] == "failed" else "stopped"), share
+
+
+def _last_step(run: RunFolder) -> int:
+    """Of the newest row of metrics, without reading all of them."""
+    path = run.file("metrics.jsonl")
+    if run.filesystem.get_file_info(path).size is None:
+        return 0
+    with run.filesystem.open_input_file(path) as file:
+        size = file.size()
+        file.seek(max(0, size - _TAIL))
+        tail: bytes = file.read()
+    for line in reversed(tail.split(b"\n")[:-1]):
+        try:
+            row: dict[str, Any] = json.loads(line)
+            return int(row["step"])
+        except (ValueError, LookupError):
+            continue
+    return 0

@@ -1,0 +1,98 @@
+"""A study's table, a row a cell, in the form that `mimray study report` reads; from files alone."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+import pyarrow as pa
+
+from mimray.errors import UserError
+from mimray.study.grid import Cell
+from mimray.study.scaling.folder import StudyFolder
+from mimray.study.scaling.progress import LEFT_OUT, state_of
+from mimray.study.scaling.steps import Step
+from mimray.study.sizes import split_share
+
+Rows = list[dict[str, Any]]
+Columns = dict[str, pa.DataType]
+
+_ABOUT: Columns = {
+    "model": pa.string(),
+    "data": pa.string(),
+    "iterations": pa.int64(),
+    "params": pa.int64(),
+    "images": pa.int64(),
+    "source": pa.string(),
+}
+_ASKED = ("val_loss", "train_loss", "top1")  # by whoever reads it, also where nothing is fine-tuned
+_END: Columns = {
+    "epochs": pa.float64(),
+    "seconds": pa.float64(),
+    "seeds": pa.int64(),
+    "run": pa.string(),
+    "status": pa.string(),
+    "reason": pa.string(),
+}
+"""`seconds`: of all steps, starts included; `seeds`: of which the values are the mean; `run`: its names."""
+_ORDER = ("failed", "waiting", LEFT_OUT, "stopped", "running", "finished")
+
+
+def columns(steps: Sequence[Step]) -> Columns:
+    """Of `study_rows`, in their order."""
+    found = [name for step in steps for name in step.columns]
+    found.sort(key=lambda name: "/" in name)
+    return _ABOUT | dict.fromkeys((*_ASKED, *found), pa.float64()) | _END
+
+
+def study_rows(cells: Sequence[Cell], steps: Sequence[Step], folder: StudyFolder) -> Rows:
+    """A row for each model, data and length, of several seeds the mean of those that are finished."""
+    rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for cell in cells:
+        which = tuple(cell.values[name] for name in ("model", "data", "iterations"))
+        rows.setdefault(which, []).append(_row(cell, steps, folder))
+    return [_together(own, steps) for own in rows.values()]
+
+
+def _row(cell: Cell, steps: Sequence[Step], folder: StudyFolder) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for step in steps:
+        try:
+            values |= step.values(cell) or {}
+        except UserError:
+            continue  # its status tells
+    state = state_of(cell, steps, folder)
+    images = folder.images.get(cell.values["data"])
+    seen = cell.values["iterations"] * cell.recipe.optim.batch
+    noted = folder.seconds.get(cell.name, {})
+    took = [one["seconds"] for one in noted.values() if "seconds" in one]
+    return {
+        **{name: cell.values[name] for name in ("model", "data", "iterations")},
+        "params": folder.params.get(cell.values["model"]),
+        "images": images,
+        "source": split_share(cell.values["data"])[0] or PurePath(cell.recipe.data.train).name,
+        **values,
+        "epochs": seen / images if images else None,
+        "seconds": sum(took) if took else None,
+        "run": cell.name,
+        "status": state.status,
+        "reason": state.reason,
+    }
+
+
+def _together(rows: Rows, steps: Sequence[Step]) -> dict[str, Any]:
+    """One row of several seeds'."""
+    done = [row for row in rows if row.get("val_loss") is not None]
+    first = dict(rows[0])
+    for name in (*(name for step in steps for name in step.columns), "seconds"):
+        known = [row[name] for row in done or rows if row.get(name) is not None]
+        first[name] = statistics.fmean(known) if known else None
+    reasons = [row["reason"] for row in rows if row["reason"]]
+    return first | {
+        "seeds": len(done),
+        "run": " ".join(row["run"] for row in rows),
+        "status": min((row["status"] for row in rows), key=_ORDER.index),
+        "reason": reasons[0] if reasons else None,
+    }

@@ -1,0 +1,107 @@
+"""A study's cells and its prediction, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mimray.study.grid import Cell
+from mimray.study.scaling.cells import Laid
+from mimray.study.scaling.folder import StudyFolder
+from mimray.study.scaling.hours import Hours
+from mimray.study.scaling.progress import State, state_of
+from mimray.study.scaling.steps import Step
+from mimray.study.scaling.table import Rows, study_rows
+from mimray.study.wording import count, in_iterations, size
+from mimray.train.console import duration
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_FIGURES = {"val_loss": "val loss", "train_loss": "train loss", "top1": "top-1"}
+
+
+def cells_table(laid: Laid, steps: Sequence[Step], folder: StudyFolder) -> Table:
+    """A row a cell: how far it is, what it has found, how long it will take."""
+    from rich.table import Table
+
+    rows = study_rows(laid.cells, steps, folder)
+    columns = [name for step in steps for name in step.columns]
+    shown = [name for name in columns if name in _FIGURES or name.endswith("/top1")]
+    table = Table(box=None, pad_edge=False)
+    for name in ("model", "data", "length", "status", "step"):
+        table.add_column(name, no_wrap=True)
+    for name in ("done", *(_FIGURES.get(name, name) for name in shown), "left"):
+        table.add_column(name, justify="right")
+    states: dict[tuple[str, str, int], State] = {}
+    for cell in laid.cells:  # of several seeds the first that is not finished
+        which = _which(cell)
+        if which not in states or states[which].step is None:
+            states[which] = state_of(cell, steps, folder)
+    for row in rows:
+        state = states[row["model"], row["data"], row["iterations"]]
+        left = state.left if state.status in ("running", "waiting", "stopped") else None
+        table.add_row(
+            row["model"],
+            row["data"],
+            in_iterations(row["iterations"]),
+            row["status"],
+            state.step or "",
+            "" if row["status"] == "left out" else f"{state.done:.0%}",
+            *(_figure(name, row[name]) for name in shown),
+            "" if not left else duration(3600 * left),
+        )
+    return table
+
+
+def notes(rows: Rows) -> list[str]:
+    """What the table does not say."""
+    return [
+        f"{row['model']}, {row['data']}, {row['iterations']} failed: {row['reason']}"
+        for row in rows
+        if row["status"] == "failed"
+    ]
+
+
+def line_of(rows: Rows, folder: StudyFolder) -> str:
+    """How far all of it is."""
+    done = sum(row["status"] == "finished" for row in rows)
+    under_way = sum(row["status"] == "running" for row in rows)
+    return (
+        f"{folder.study.name}: {done} of {count(len(rows), 'cell')} finished, {under_way} running"
+    )
+
+
+def hours_table(cells: Sequence[Cell], hours: dict[str, Hours], folder: StudyFolder) -> Table:
+    """What each cell is predicted to cost."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("model", "data", "length"):
+        table.add_column(name)
+    for name in ("parameters", "pictures", "images/s", folder.unit):
+        table.add_column(name, justify="right")
+    table.add_column("from")
+    for cell in cells:
+        own = hours[cell.name]
+        table.add_row(
+            cell.values["model"],
+            cell.values["data"],
+            in_iterations(cell.values["iterations"]),
+            size(folder.params[cell.values["model"]]),
+            size(folder.images[cell.values["data"]]),
+            f"{own.rate.images_per_s:.0f}",
+            f"{own.cost:.3g}",
+            own.rate.source if folder.is_chosen(cell.name) else "left out",
+        )
+    return table
+
+
+def _which(cell: Cell) -> tuple[str, str, int]:
+    return cell.values["model"], cell.values["data"], cell.values["iterations"]
+
+
+def _figure(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1%}" if name == "top1" or name.endswith("/top1") else f"{value:.4f}"
