@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _TRAIN, _VAL, _ALARM = "#9aa5b1", "#0b6e99", "#a23b3b"
 _ACROSS = 3  # panels in a row
 _COLUMNS = 6  # pictures in a row
+_NARROWEST = 4.5  # inches that a title takes
 _WORDS = {"over-fits": "over-fits", "rises": "rises, as training does"}
 
 
@@ -72,13 +73,14 @@ def picture_sheet(
 
     A picture is uint8 (H, W, 3) with a row of `row`, `loss` and `skill`, which may be None.
     """
-    lines = [-(-len(pictures) // _COLUMNS) for pictures in groups.values()]
-    figure = new_figure(1.5 * _COLUMNS, 0.6 + 2.0 * sum(lines))
+    columns = min(_COLUMNS, max(len(pictures) for pictures in groups.values()))
+    lines = [-(-len(pictures) // columns) for pictures in groups.values()]
+    figure = new_figure(max(_NARROWEST, 1.5 * columns), 0.6 + 2.0 * sum(lines))
     figure.suptitle(title, fontsize=11)
     parts = figure.subfigures(len(groups), 1, squeeze=False, height_ratios=lines)[:, 0]
     for part, down, (heading, pictures) in zip(parts, lines, groups.items(), strict=True):
         part.suptitle(heading, x=0.01, ha="left", fontsize=10)
-        panels = part.subplots(down, _COLUMNS, squeeze=False).flatten()
+        panels = part.subplots(down, columns, squeeze=False).flatten()
         for axes in panels:
             axes.set_axis_off()
         for axes, (pixels, row) in zip(panels, pictures, strict=False):

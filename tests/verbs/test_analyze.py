@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ from safetensors.torch import save_file
 from mimray.cli import main
 from mimray.data.sources import open_source
 from mimray.evaluate import diagnosis_shards
+from mimray.evaluate.checkpoint import open_checkpoint
+from mimray.verbs.analyze import diagnosis
 from tests.evaluate.test_checkpoint import weights_file
 
 torch.set_num_threads(1)  # the tensors are small
@@ -128,6 +131,7 @@ def test_fewer_pictures_than_asked_for(analyze):
             ["--encoder", "vit_nanno"],
             "--encoder vit_nanno: is not known; did you mean vit_nano",
         ),
+        ("health", ["--image-size", "1000000000"], "--image-size 1000000000: must be 4096 or less"),
         ("health", ["--image-size", "36"], "not a multiple of vit_nano's stride 8; 32 is"),
         ("health", ["--encoder", "swin_nano"], "weights of vit: embed 144"),
         (
@@ -191,6 +195,23 @@ def test_pictures_that_are_missing_are_counted_by_their_reason(analyze, tmp_path
     assert status == 0 and "; 1 cannot be read; 3 left out, because too few" in " ".join(
         out.split()
     )
+
+
+@pytest.mark.unit
+def test_models_of_two_sizes_are_not_compared(weights, tmp_path, capsys, monkeypatch):
+    sizes = iter([32, 64] * 2)
+
+    def opened(file, *given):
+        return replace(open_checkpoint(file, None, 32), image_size=next(sizes))
+
+    monkeypatch.setattr(diagnosis, "open_checkpoint", opened)
+    given = [f"--from={weights}/{name}.safetensors" for name in ("a", "b")]
+    storage = ["--here", "--storage", str(tmp_path / "runs")]
+    assert main(["analyze", "cka", *given, *FEW, *storage]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "a and b are not compared: their pictures are of 32 and 64 px; give both one by" in line
+    assert not (tmp_path / "runs").exists()
+    assert main(["analyze", "health", *given, *FEW, *storage]) == 0  # which compares nothing
 
 
 @pytest.mark.unit

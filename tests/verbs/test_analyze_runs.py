@@ -33,12 +33,13 @@ def pretrained(storage, unit, ratio, distance, skill=0.1, size=96, **more):
     return write(storage, f"m{unit}-{ratio}", load_recipe("demo", words), **record)
 
 
-def finetuned(storage, parent, top1, seed=0, recipe="finetune_demo", words=()):
+def finetuned(storage, parent, top1, seed=0, recipe="finetune_demo", words=(), **final):
     given = [f"model.weights={parent}", f"run.seed={seed}", *words]
     own = load_finetune_recipe(recipe, given)
     return write(
-        storage, own.run_name(), own, kind="finetune", weights=str(parent), final={"val/top1": top1}
-    )
+        storage, own.run_name(), own, kind="finetune", weights=str(parent),
+        final={"val/top1": top1} | final,
+    )  # fmt: skip
 
 
 def analysed(storage, name, run, distance, size, time, class_token="drop"):
@@ -123,6 +124,14 @@ def test_only_fine_tunings_that_compare_stand_in_one_column(sweep):
     }  # fmt: skip
 
 
+def test_averaged_weights_stand_for_a_fine_tuning_that_has_them(sweep):
+    storage, runs = sweep
+    words, average = ["optim.average=0.99"], {"val/top1_average": 0.7}
+    finetuned(storage, runs[32, 0.8], 0.6, recipe="finetune_transfer", words=words, **average)
+    found = read_ridge(str(storage), [], "finetune_transfer")
+    assert {row["run"]: row["top1"] for row in found.rows}["m32-0.8"] == 0.7
+
+
 def test_the_verb_writes_table_and_figure(sweep, capsys):
     storage, _ = sweep
     assert main(["analyze", "ridge", str(storage), "--json"]) == 0
@@ -168,7 +177,7 @@ def test_a_sweep_by_its_file(tmp_path, capsys):
     ("words", "says"),
     [
         (["/nowhere.yaml"], "no sweep '/nowhere.yaml'"),
-        (["/nowhere"], "/nowhere: no pre-training of it has begun"),
+        (["/nowhere"], "/nowhere: holds no runs; name a folder of runs, or a sweep's YAML file"),
         (["STORAGE", "mask.ratio=0.5"], "settings go with a sweep's YAML file"),
         (["STORAGE", "--finetuned", "finetune_dem"], "no finished fine-tuning by it; did you mean"),
     ],
