@@ -227,6 +227,7 @@ KEEPS = [
     "run.keep=5",
     "run.log_every=2it",
     "run.restarts=0",
+    "run.reference_mask={unit: 8, ratio: 0.5}",
     "speed.workers=3",
     "speed.device=cpu",
     "speed.cpus_per_worker=2",
