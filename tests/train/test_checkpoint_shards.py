@@ -6,7 +6,6 @@ import threading
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from pyarrow import fs
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -21,6 +20,7 @@ from mimray.train.saver import Saver
 from mimray.train.state import Pieces, shard_of
 from mimray.train.tensor_file import TensorFile, write_tensors
 from mimray.weights import read
+from tests.groups import run_group
 
 pytestmark = pytest.mark.unit
 
@@ -110,7 +110,7 @@ def group(tmp_path_factory):
     train(model, optimizer, steps=2)
     save(str(folder), WHOLE, model, optimizer, Shard())
     torch.save(everything(model, optimizer), folder / "whole.pt")
-    mp.spawn(in_a_group, (str(folder),), 3)
+    run_group(in_a_group, str(folder), 3)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from mimray.train.checkpoint import Shard
 from mimray.train.fence import Fence, newest_token
 from mimray.train.run_folder import RunFolder
 from mimray.train.saver import Saver
+from tests.train.racing import race
 
 pytestmark = pytest.mark.unit
 
@@ -185,29 +185,6 @@ def test_a_file_that_was_written_while_another_took_over_is_dropped(folder, monk
     with pytest.raises(TakenOver):
         checkpoint.write(old, 7, {"model.safetensors": {"a": torch.ones(3)}}, {"step": 7})
     assert list((folder / "checkpoints/step-00000007").iterdir()) == []
-
-
-def _race(folder, barrier, results):
-    run = RunFolder(str(folder))
-    barrier.wait()
-    try:
-        Fence(run).claim()
-        results.put(run.token)
-    except UserError:
-        results.put(None)
-    barrier.wait()  # holders live until all have tried
-
-
-def race(folder, count=6):
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(count), context.Queue()
-    racers = [context.Process(target=_race, args=(folder, barrier, results)) for _ in range(count)]
-    for racer in racers:
-        racer.start()
-    found = [results.get(timeout=60) for _ in racers]
-    for racer in racers:
-        racer.join(30)
-    return [token for token in found if token]
 
 
 def test_of_many_that_start_at_once_one_holds(folder):

@@ -1,6 +1,7 @@
 """Fine-tuning through the loop that pre-trains, in this process, on the shipped photos."""
 
 import dataclasses
+import errno
 import json
 import threading
 
@@ -13,6 +14,7 @@ from mimray.downstream.classifier import Classifier
 from mimray.mim.encoders import build_encoder
 from mimray.train.group import Trainer
 from mimray.train.mailbox import LocalPost
+from mimray.train.run_folder import RunFolder
 from mimray.train.tasks.accuracy import Accuracy
 from mimray.train.tasks.classification import SCORES, Classification
 from mimray.weights import load
@@ -45,7 +47,7 @@ def test_a_run_of_its_own_kind(mixed):
     assert "mask" not in record and "classifier.weight" in tensors_of(folder)
 
 
-@pytest.mark.parametrize("micro", [3, 4, 16])
+@pytest.mark.parametrize("micro", [3, 16])
 def test_the_result_does_not_depend_on_the_micro_batch(tmp_path, mixed, micro):
     record, rows = finetune(tmp_path, *MIXED, f"speed.micro_batch={micro}")
     for row, other in zip(rows, mixed[2], strict=True):
@@ -129,7 +131,7 @@ def test_pictures_that_are_learned_are_not_tested(tmp_path, capsys):
     write_folder(tmp_path / "t", ["a", "b"], 20)
     data = [f"data.train={tmp_path}/t", f"data.val={tmp_path}/t"]
     assert main(["finetune", *ask(tmp_path, *data), "--here", *SCRATCH]) == 2
-    assert "holds the very pictures of data.train" in capsys.readouterr().err
+    assert "/t are the same pictures; a test needs others" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -155,6 +157,22 @@ def test_a_user_s_mistakes(tmp_path, capsys, words, says):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("writes", [0, 3])
+def test_a_disk_that_is_full(tmp_path, capsys, monkeypatch, writes):
+    """From so many files of the run on."""
+    write, left = RunFolder.write, iter(range(writes))
+
+    def until_full(run, name, data):
+        if next(left, None) is None and name != ".writable":  # there was room when it was asked
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(run, name, data)
+
+    monkeypatch.setattr(RunFolder, "write", until_full)
+    assert main(["finetune", *ask(tmp_path, "schedule.length=1it"), "--here", *SCRATCH]) == 3
+    said = capsys.readouterr().err
+    assert "No space left on device" in said.splitlines()[-1] and "Traceback" not in said
+
+
 def test_pictures_of_several_labels(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(COLLECTIONS, "voc2007", small("voc2007", tmp_path))
     uri = f"collection:voc2007:{tmp_path}"
@@ -176,10 +194,9 @@ def test_the_verb_prints_one_object(tmp_path, capsys):
     assert "is finished" in capsys.readouterr().out
 
 
-def test_speed_is_made_to_fit_this_process(tmp_path, mixed):
-    record, _ = finetune(tmp_path, *MIXED, "speed.workers=2", "speed.loader=ray")
-    assert record["starts"][0]["workers"] == 1
-    assert record["final"]["val/loss"] == pytest.approx(mixed[1]["final"]["val/loss"], rel=1e-4)
+def test_speed_is_made_to_fit_this_process(tmp_path):
+    record, _ = finetune(tmp_path, "schedule.length=1it", "speed.workers=2", "speed.loader=ray")
+    assert record["status"] == "finished" and record["starts"][0]["workers"] == 1
 
 
 def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path, monkeypatch, caplog):
