@@ -16,7 +16,8 @@ from importlib import import_module
 
 from mimray import environment
 from mimray.errors import MimrayError, RunFailed, Stopped
-from mimray.words import analyze, data, evaluate, reconstruct, study, weights
+from mimray.redaction import RedactingFormatter, redact
+from mimray.words import analyze, cluster, data, evaluate, reconstruct, study, sweep, weights
 from mimray.words.kinds import OVERRIDES
 
 
@@ -77,11 +78,9 @@ def build_parser() -> argparse.ArgumentParser:
     runs.add_argument("--storage", help="folder or URI of the runs; `runs` when not given")
     runs.add_argument("--json", action="store_true", help="print one JSON object")
 
-    sweep = verbs.add_parser("sweep", help="run a grid of recipes, skipping what is finished")
-    sweep.add_argument("sweep", metavar="SWEEP", help="a YAML file, like tuning/mask_grid.yaml")
-    sweep.add_argument("overrides", metavar="section.key=value", nargs="*", help=OVERRIDES)
-    sweep.add_argument("--status", action="store_true", help="only show the table")
-    sweep.add_argument("--json", action="store_true", help="print one JSON object")
+    sweep.add_words(
+        verbs.add_parser("sweep", help="compare recipes on Ray Tune: a grid, or samples")
+    )
 
     data.add_words(
         verbs.add_parser("data", help="look at pictures, prepare them, choose some of them")
@@ -103,6 +102,10 @@ def build_parser() -> argparse.ArgumentParser:
         verbs.add_parser("study", help="what more data, a larger model or longer training is worth")
     )
 
+    cluster.add_words(
+        verbs.add_parser("cluster", help="start Ray on several hosts, and run verbs there")
+    )
+
     ui = verbs.add_parser("ui", help="compare runs in MLflow's pages, on this machine")
     ui.add_argument("--uri", help="the store; the project's sqlite file when not given")
     ui.add_argument("--host", default="127.0.0.1")
@@ -121,8 +124,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(strays or rest)}")
     if rest:
         arguments.overrides = [*arguments.overrides, *rest]
+    shown = logging.StreamHandler()
+    shown.setFormatter(RedactingFormatter("%(message)s"))
     logging.basicConfig(
-        format="%(message)s", level=logging.DEBUG if arguments.debug else logging.WARNING
+        handlers=[shown], level=logging.DEBUG if arguments.debug else logging.WARNING
     )
     if arguments.debug:
         for noisy in ("matplotlib", "PIL", "urllib3", "asyncio", "filelock"):
@@ -134,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MimrayError as error:
         if arguments.debug:
             logging.getLogger("mimray").debug("", exc_info=True)
-        print(f"mimray: {error}", file=sys.stderr)
+        print(f"mimray: {redact(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("mimray: interrupted; the same command goes on", file=sys.stderr)
@@ -144,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception:  # a fault of ours, shown whole; the status still tells scripts what it means
-        traceback.print_exc()
+        print(redact(traceback.format_exc()), end="", file=sys.stderr)
         return RunFailed.exit_code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import secrets
 import sys
@@ -58,6 +59,14 @@ def project_folder() -> Path:
 def start_folder() -> Path:
     """What a relative `run.storage` is relative to: the current folder, unless Ray will delete it."""
     return project_folder() if _in_job() else Path.cwd()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or `localhost`, is reached from its own machine only."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _in_job() -> bool:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import io
 import logging
 import math
-import os
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from mimray.environment import project_folder, start_folder
 
@@ -26,6 +24,7 @@ _PARAM_LENGTH = 6000
 _NO_METRICS = ("position", "attempt", "images", "time")  # `images` is the axis
 _STATUS = {"finished": "FINISHED", "failed": "FAILED"}  # all else did not come to its end: KILLED
 _PARENT = "mlflow.parentRunId"  # by which MLflow's pages lay a run under another
+_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # pages for runs, not for chats
 
 
 def default_uri() -> str:
@@ -102,14 +101,22 @@ class Copy:
     # ----- finding --------------------------------------------------------------------------------
 
     def _experiment(self) -> str:
-        known = self._client.get_experiment_by_name(self._head.experiment)
-        if known is not None:
-            return str(known.experiment_id)
-        place = None
+        from mlflow.exceptions import MlflowException
+
+        name, place = self._head.experiment, None
         if self._head.uri.startswith("sqlite:"):  # its default place is relative to each process
             store = Path(self._head.uri.removeprefix("sqlite:///"))
             place = (store.parent / "mlartifacts").as_uri()
-        return str(self._client.create_experiment(self._head.experiment, place))
+        known = self._client.get_experiment_by_name(name)
+        if known is None:
+            try:
+                return str(self._client.create_experiment(name, place, _TRAINING))
+            except MlflowException as error:  # made by another run, a moment ago
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            known = self._client.get_experiment_by_name(name)
+            assert known is not None
+        return str(known.experiment_id)
 
     def _known(self, run_id: str | None) -> Any:
         """The run of that id, or None if MLflow has lost it or somebody deleted it there."""
@@ -162,6 +169,10 @@ class Copy:
         """Say that the run goes on."""
         if self._status != "RUNNING":
             self._client.update_run(self.run_id, status="RUNNING")
+
+    def rename(self, name: str) -> None:
+        """Give the run a name that tells it from its neighbours on MLflow's pages."""
+        self._client.update_run(self.run_id, name=name)
 
     def rows(self, rows: Iterable[dict[str, Any]]) -> int:
         """Send rows of `metrics.jsonl` after the last one that MLflow has; returns how many.
@@ -243,6 +254,16 @@ def _add(client: Any, parent: Parent, scores: dict[str, float], milliseconds: in
     client.log_batch(parent.run_id, metrics=metrics)
 
 
+def reason(error: Exception) -> str:
+    """What MLflow raised, in a line."""
+    if getattr(error, "error_code", None) == "UNAUTHENTICATED":
+        return (
+            "it does not know this user and password; set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD"
+        )
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def count_not_finite(rows: Iterable[dict[str, Any]]) -> int:
     """How many values of rows MLflow cannot show; in `metrics.jsonl` they are null."""
     return sum(1 for row in rows for value in row.values() if value is None)
@@ -274,17 +295,3 @@ def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def serve(uri: str | None, host: str, port: int) -> NoReturn:
-    """Become MLflow's own server over the store, so that signals reach it."""
-    artifacts = project_folder() / "mlartifacts"
-    command = [
-        *(sys.executable, "-m", "mlflow", "server"),
-        *("--backend-store-uri", absolute_store(uri or default_uri())),
-        *("--artifacts-destination", artifacts.as_uri()),
-        *("--host", host, "--port", str(port), "--workers", "1"),
-    ]
-    # Its job runner executes code for whoever reaches the port; comparing runs needs none of it.
-    quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    os.execve(sys.executable, command, quiet)  # noqa: S606

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from mimray.redaction import holds_secret
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._=-]*$"
 """What may become a folder's name."""
@@ -26,11 +27,7 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
 
 
 def _without_password(uri: str) -> str:
-    try:
-        secret = "://" in uri and urlsplit(uri).password
-    except ValueError:  # no URI after all; whoever opens it says so
-        secret = None
-    if secret:
+    if holds_secret(uri):
         raise ValueError(
             "holds a password, which would be written into the run; leave it out of the address and "
             "set the environment variables of the store or server"

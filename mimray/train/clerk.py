@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from mimray.errors import RunFailed
+from mimray.train.gauges import Gauges
 from mimray.train.job import Job
 from mimray.train.mailbox import Message
 from mimray.train.record import Record
@@ -26,6 +28,7 @@ class Clerk:
     def __init__(self, job: Job, record: Record, tracker: Tracker, progress: Progress) -> None:
         self.job, self.run = job, job.run
         self.record, self.tracker, self.progress = record, tracker, progress
+        self.gauges = Gauges(PurePosixPath(job.run.path).name)
 
     def take(self, messages: list[Message]) -> None:
         """Act on what the trainers wrote. Raises RunFailed if one said that the run failed."""
@@ -35,6 +38,7 @@ class Clerk:
         self.tracker.rows(rows)
         if rows:
             self.progress.row(rows[-1], self.job.clock.total or 0)
+            self.gauges.row(rows[-1], len(self.record.damaged))
         for message in messages:
             self._act_on(message["kind"], {k: v for k, v in message.items() if k != "kind"})
 
@@ -44,6 +48,7 @@ class Clerk:
             self.record.note_start(content)
         elif kind == "checkpoint":
             self.record.save(steps=content["step"], checkpoint=content["name"])
+            self.gauges.checkpoint(content["step"])
         elif kind == "picture":
             with suppress(OSError):  # the next one may be taken
                 self.run.write("figures/reconstruction.png", content["png"])

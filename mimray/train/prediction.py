@@ -24,13 +24,15 @@ MFU = 0.4
 """Share of the matrix rate that predictions assume. In timm's table of training rates (RTX 3090, eager)
 Swin models of base size and more come to 0.26 to 0.45 of the GPU's, ViT-B to 0.58."""
 
+CHECKPOINTS = 3
+"""That lie on a disk at once: the newest, the best, and the one that is being written."""
+
 _GIB = 2**30
 _DAY = 86_400.0
 _TRAINER_BYTES = 0.5 * _GIB  # torch and ray, once imported
 _STREAM_BYTES = (
     2.3 * _GIB
 )  # Ray, its object store and data tasks (docs/performance.md, the data stream)
-_CHECKPOINTS = 3  # the newest, the best, and the one that is being written
 _PATIENCE = 1800.0  # seconds that a measurement may be expected to take
 
 
@@ -142,7 +144,7 @@ def refuse_what_does_not_fit(recipe: Recipe, predicted: Prediction, steps: int) 
         )
     run = RunFolder.of(recipe)
     memory = predicted.memory
-    room = _CHECKPOINTS * (memory.weights + memory.moments)
+    room = CHECKPOINTS * (memory.weights + memory.moments)
     there = next(p for p in Path(run.path).parents if p.exists()) if run.local else None
     if there is not None and room > (left := shutil.disk_usage(there).free):
         raise UserError(

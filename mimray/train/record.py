@@ -13,6 +13,7 @@ from typing import Any
 from mimray import __version__
 from mimray.data.decode import REASONS
 from mimray.errors import UserError
+from mimray.redaction import redact
 from mimray.train.job import Job
 from mimray.train.prepare import too_many_damaged
 
@@ -37,6 +38,8 @@ class Record(dict[str, Any]):
     def save(self, **changes: Any) -> None:
         """Take in changes and write. Storage that does not take it now gets it with the next change;
         only the last one of a run, which says how it ended, must succeed."""
+        if changes.get("error"):  # may quote an address
+            changes["error"] = redact(changes["error"])
         self.update(changes)
         self.saved_at = time.monotonic()
         try:
@@ -59,7 +62,8 @@ class Record(dict[str, Any]):
 
     def note_event(self, what: str, **more: Any) -> None:
         """Something that a reader of the run should know: updates left out, trainers lost, ..."""
-        self["events"] = [*self["events"], {"time": time.time(), "what": what, **more}][-_EVENTS:]
+        said = {name: redact(v) if isinstance(v, str) else v for name, v in more.items()}
+        self["events"] = [*self["events"], {"time": time.time(), "what": what, **said}][-_EVENTS:]
         self.save()
 
     def note_damaged(self, stream: str, pictures: list[tuple[int, int]]) -> None:

@@ -13,6 +13,10 @@ from mimray.tracking import Head
 from mimray.train.parent import parent_of, settings_of, store_of
 from mimray.train.run_folder import RunFolder
 
+# Where a run lies, which stands in its name and tags: as params they would differ between any two runs,
+# and MLflow's page that compares draws what differs.
+_PLACES = ("run.name", "run.storage", "run.tracking", "run.experiment")
+
 
 def head_of(run: RunFolder, record: dict[str, Any]) -> Head:
     """From `recipe.yaml` and the record; as plain YAML, for the run may be of an older mimray."""
@@ -22,6 +26,7 @@ def head_of(run: RunFolder, record: dict[str, Any]) -> Head:
         f"{section}.{key}": str(value)
         for section, values in sections.items()
         for key, value in values.items()
+        if f"{section}.{key}" not in _PLACES
     }
     return Head(
         uid=record["uid"],

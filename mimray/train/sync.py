@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from mimray.data.files import join, resolve
 from mimray.errors import MimrayError, RunFailed, UserError
-from mimray.tracking import Copy, count_not_finite
+from mimray.tracking import Copy, count_not_finite, reason
 from mimray.train.fence import Fence
 from mimray.train.run_folder import RunFolder
 from mimray.train.spool import files, head_of, rows_after
@@ -48,8 +48,8 @@ def sync(run: RunFolder) -> Synced:
         try:
             copy, sent = _deliver(run, record)
         except Exception as error:  # MLflow raises of every kind
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise RunFailed(f"MLflow at {head.uri}: {reason}; the same command goes on") from None
+            said = f"MLflow at {head.uri}: {reason(error)}"
+            raise RunFailed(f"{said}; the same command goes on") from None
         run.write_record(record | {"mlflow_run_id": copy.run_id, "mlflow_pending": False})
         return Synced(record["name"], record["status"], sent)
     finally:

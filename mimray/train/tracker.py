@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from mimray.tracking import Copy, Head, count_not_finite
+from mimray.tracking import Copy, Head, count_not_finite, reason
 from mimray.train.run_folder import RunFolder
 from mimray.train.spool import files, rows_after
 
@@ -104,8 +104,7 @@ class Tracker:
                 self._deliver(end)
             except Exception as error:  # MLflow raises of every kind; none may stop the run
                 if not away:
-                    reason = (str(error) or type(error).__name__).splitlines()[0]
-                    log.warning("MLflow at %s: %s; trying on", self.head.uri, reason)
+                    log.warning("MLflow at %s: %s; trying on", self.head.uri, reason(error))
                 away, self._copy, self._behind = True, None, True
                 self._news.set()
                 self._given_up.wait(_RETRY_SECONDS)

@@ -1,0 +1,82 @@
+"""A cluster's file, as `ray up` reads it: what has to be known of it beforehand."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mimray.environment import is_loopback
+from mimray.errors import UserError
+
+_HOST = re.compile(r"--dashboard-host[=\s]+(\S+)")
+
+
+@dataclass(frozen=True)
+class ClusterFile:
+    """`path` of the file, and what it says."""
+
+    path: str
+    config: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: str) -> ClusterFile:
+        """Raises UserError for a file that is none, and for one that would start an open cluster."""
+        try:
+            config = yaml.safe_load(Path(path).read_text())
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}; name a file like cluster.yaml") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(config, dict) or not isinstance(config.get("provider"), dict):
+            raise UserError(
+                f"{path}: names no provider; take cluster.yaml and edit its three places"
+            )
+        file = cls(path, config)
+        file._refuse_what_is_open()
+        return file
+
+    @property
+    def local(self) -> bool:
+        """Whether the hosts are there already, each with its address."""
+        return self.config["provider"].get("type") == "local"
+
+    @property
+    def workers(self) -> list[str]:
+        """Addresses of the hosts but the head, where the file names them."""
+        return [str(address) for address in self.config["provider"].get("worker_ips") or []]
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of all hosts that the file names, the head first."""
+        return [str(self.config["provider"]["head_ip"]), *self.workers] if self.local else []
+
+    @property
+    def least(self) -> int:
+        """Hosts that are to join without being asked for."""
+        if self.local:
+            return 1 + int(self.config.get("min_workers", len(self.workers)))
+        types = self.config.get("available_node_types") or {}
+        head = self.config.get("head_node_type")
+        return 1 + sum(int(t.get("min_workers", 0)) for name, t in types.items() if name != head)
+
+    def check_files(self) -> None:
+        """Raises UserError where what it sends to the hosts is not here."""
+        for near in (self.config.get("file_mounts") or {}).values():
+            if not Path(str(near)).expanduser().exists():
+                raise UserError(
+                    f"{self.path}: file_mounts: {near} is not here; run this in the project's folder"
+                )
+
+    def _refuse_what_is_open(self) -> None:
+        """Who reaches a job server that asks for no token runs what he likes on every host."""
+        start = "\n".join(map(str, self.config.get("head_start_ray_commands") or []))
+        for match in _HOST.finditer(start):
+            if not is_loopback(match[1]) and "RAY_AUTH_MODE=token" not in start[: match.start()]:
+                raise UserError(
+                    f"{self.path}: {match[0]} without RAY_AUTH_MODE=token lets everybody run anything "
+                    f"on the hosts; export the mode before `ray start`, or listen on 127.0.0.1"
+                )

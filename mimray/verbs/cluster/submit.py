@@ -1,0 +1,47 @@
+"""`mimray cluster submit FILE -- VERB ...`: a verb as a job, followed to its end.
+
+`ray job submit` knows the exit statuses 0 and 1, leaves the job running when it is interrupted, ends with 0
+when the tunnel breaks, and gives a stopped job 3 seconds for its checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import shlex
+import sys
+from typing import Any
+
+from mimray.errors import RunFailed, Stopped
+from mimray.verbs.cluster.file import ClusterFile
+from mimray.verbs.cluster.following import Following
+
+_STATUSES = (0, 2, 3, 75)
+_KEYS = ("submission_id", "status", "driver_exit_code", "message")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Submit, follow, and return the driver's own exit status."""
+    name = f"mimray-{secrets.token_hex(4)}"
+    job = Following(
+        ClusterFile.read(arguments.file), name, sys.stderr if arguments.json else sys.stdout
+    )
+    info = job.follow(["python", "-m", "mimray.cli", *arguments.words])
+    status = exit_status(info)
+    if arguments.json:
+        print(json.dumps({key: info.get(key) for key in _KEYS} | {"exit_status": status}))
+    if status == Stopped.exit_code:
+        again = ["mimray", "cluster", "submit", arguments.file, "--", *arguments.words]
+        print(f"stopped; the same command goes on: {shlex.join(again)}", file=sys.stderr)
+    return status
+
+
+def exit_status(info: dict[str, Any]) -> int:
+    """The driver's, of a job that has ended; Ray keeps none of one that it stopped, or that never began."""
+    if info["status"] == "STOPPED":
+        return Stopped.exit_code
+    code = info.get("driver_exit_code")
+    if code is None:
+        return 0 if info["status"] == "SUCCEEDED" else RunFailed.exit_code
+    return int(code) if code in _STATUSES else RunFailed.exit_code

@@ -1,0 +1,110 @@
+"""`ray dashboard FILE`: the way to the job server, which listens on the head's loopback alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from mimray.errors import RunFailed, UserError
+from mimray.verbs.cluster.commands import environment, program, show, token
+from mimray.verbs.cluster.file import ClusterFile
+
+_OPEN_SECONDS = 60.0
+_ANSWER_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class JobServer:
+    """A cluster's job server as it is reached from here."""
+
+    address: str
+    token: str
+
+    def get(self, path: str) -> Any:
+        """JSON of a path. Raises OSError where nobody answers, UserError for a token that is refused."""
+        request = urllib.request.Request(f"{self.address}{path}")  # noqa: S310
+        request.add_header("Authorization", f"Bearer {self.token}")
+        try:
+            with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            if error.code in (401, 403):
+                raise UserError(
+                    "the cluster has another token than ~/.ray/auth_token; take the one that it was "
+                    "started with"
+                ) from None
+            raise
+
+    def hosts(self) -> list[dict[str, Any]]:
+        """Those that live: `node_ip`, `node_name`, `resources_total`, ..."""
+        answer = self.get("/api/v0/nodes")["data"]["result"]["result"]
+        return [host for host in answer if host["state"] == "ALIVE"]
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Those that were submitted: `submission_id`, `status`, `entrypoint`, ..."""
+        return [job for job in self.get("/api/jobs/") if job.get("submission_id")]
+
+    def job(self, name: str) -> dict[str, Any]:
+        """One of them; `driver_exit_code` once it has ended."""
+        answer: dict[str, Any] = self.get(f"/api/jobs/{name}")
+        return answer
+
+
+@contextmanager
+def tunnel(file: ClusterFile) -> Iterator[JobServer]:
+    """Open for the time of the block, on a port that is free. Raises RunFailed where it does not open."""
+    port, secret = _free_port(), token()
+    words = ("dashboard", "--port", str(port), file.path)
+    show(file, *words)
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(  # noqa: S603
+            [program(), *words],
+            env=environment(file),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the job, and ssh is a child of its own
+        )
+        try:
+            server = JobServer(f"http://127.0.0.1:{port}", secret)
+            if not _opens(server, process):
+                said.seek(0)
+                last = (said.read().strip().splitlines() or ["no answer"])[-1]
+                raise RunFailed(
+                    f"{file.path}: no way to the job server in {_OPEN_SECONDS:.0f} s ({last.strip()}); is "
+                    f"the cluster up? `mimray cluster up {file.path}` starts it"
+                )
+            yield server
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _opens(server: JobServer, process: subprocess.Popen[bytes]) -> bool:
+    deadline = time.monotonic() + _OPEN_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError):
+            server.get("/api/version")
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port

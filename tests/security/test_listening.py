@@ -1,0 +1,96 @@
+"""Nothing listens beyond this machine unless told so, and then it asks for a token."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mimray.environment import is_loopback
+from mimray.errors import UserError
+from mimray.verbs.cluster import commands
+from mimray.verbs.cluster.file import ClusterFile
+
+pytestmark = pytest.mark.unit
+
+REPOSITORY = Path(__file__).parents[2]
+FILES = ["cluster.yaml", "cluster/aws.yaml", "cluster/gcp.yaml"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_our_cluster_files(name):
+    """Their words on the head: the token, then the address."""
+    file = ClusterFile.read(str(REPOSITORY / name))
+    start = file.config["head_start_ray_commands"][-1]
+    before, found, after = start.partition("--dashboard-host=")
+    assert found and is_loopback(after.split()[0])
+    assert "RAY_AUTH_MODE=token" in before.partition("ray start")[0]
+
+
+def edited(tmp_path, old, new):
+    text = (REPOSITORY / "cluster.yaml").read_text()
+    assert old in text
+    (tmp_path / "cluster.yaml").write_text(text.replace(old, new))
+    return str(tmp_path / "cluster.yaml")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::", "head"])
+def test_an_open_dashboard_without_a_token_is_refused(host, tmp_path):
+    host = f"--dashboard-host={host}"
+    path = edited(tmp_path, "--dashboard-host=127.0.0.1", host)
+    ClusterFile.read(path)  # with the token one may
+    text = Path(path).read_text().replace("RAY_AUTH_MODE=token", "RAY_AUTH_MODE=disabled")
+    Path(path).write_text(text)
+    with pytest.raises(UserError, match=f"{host} without RAY_AUTH_MODE=token lets everybody"):
+        ClusterFile.read(path)
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("localhost", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("host", False),
+        ("", False),
+    ],
+)
+def test_loopback(host, own):
+    assert is_loopback(host) == own
+
+
+def test_the_token_is_its_owners_alone(tmp_path, monkeypatch):
+    """Ray writes it as the umask has it: 022 lets everybody read."""
+    home, program = tmp_path / "home", tmp_path / "ray"
+    home.mkdir()
+    program.write_text(
+        f'#!/bin/sh\n[ "$*" = "get-auth-token --generate" ] && echo s3cret | tee {home}/.ray/auth_token\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr(commands, "program", lambda: str(program))
+    file = ClusterFile.read(str(REPOSITORY / "cluster.yaml"))
+    before = os.umask(0o022)
+    try:
+        commands.make_token(file)
+    finally:
+        os.umask(before)
+    assert commands.token() == "s3cret"
+    folder = home / ".ray"
+    modes = [path.stat().st_mode & 0o777 for path in (folder, folder / "auth_token")]
+    assert modes == [0o700, 0o600]
+    (folder / "auth_token").chmod(0o644)  # as an older Ray, or a copy, has left it
+    commands.make_token(file)
+    assert (folder / "auth_token").stat().st_mode & 0o777 == 0o600
+    assert commands.token() == "s3cret"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_token_is_closed_on_the_hosts_too(name):
+    setup = yaml.safe_load((REPOSITORY / name).read_text())["setup_commands"]
+    assert "chmod 600 ~/.ray/auth_token" in " ".join(setup)

@@ -1,0 +1,278 @@
+"""`mimray cluster`: what it runs of Ray's, and what it adds; Ray is a stand-in."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mimray.cli import main
+from mimray.verbs.cluster import commands, hosts
+from mimray.verbs.cluster.down import stop_on_all_hosts
+from mimray.verbs.cluster.file import ClusterFile
+from mimray.verbs.cluster.submit import exit_status
+
+pytestmark = pytest.mark.unit
+
+REPOSITORY = Path(__file__).parents[2]
+FILE = str(REPOSITORY / "cluster.yaml")
+HEAD, WORKER = "10.0.0.1", "10.0.0.2"  # of cluster.yaml
+PLAN = {
+    "token": "s3cret-token",
+    "log": ["one", "two", "three", "four"],
+    "end": {"status": "SUCCEEDED", "driver_exit_code": 0},
+    "breaks": 0,
+    "waits": False,
+    "monitor": "",
+    "joins": None,
+    "status": 0,
+}
+
+
+LOG = (
+    3
+    * """Shared connection to 10.0.0.2 closed.
+ssh: connect to host 10.0.0.2 port 22: Connection refused
+2026-11-22 03:20:26,930\tVVINFO command_runner.py:401 -- Full command is `ssh 10.0.0.2`
+2026-11-22 03:20:26,930\tINFO log_timer.py:25 -- NodeUpdater: 10.0.0.2: Start failed [LogTimer=975ms]
+2026-11-22 03:20:26,932\tERR updater.py:177 -- \x1b[31mNew status: \x1b[1mupdate-failed\x1b[22m\x1b[39m
+"""
+)
+"""Of a head whose worker cannot be reached, three times."""
+
+
+class Fake:
+    """Ray's stand-in: its folder, and how it is told what to do."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        (folder / ".ray").mkdir()
+        (folder / ".ray/auth_token").write_text(PLAN["token"])
+        (folder / "jobs").write_text("{}")
+        self.hosts(HEAD, WORKER)
+        self.plan()
+        self.program = folder / "ray"
+        script = REPOSITORY / "tests/verbs/fake_ray.py"
+        self.program.write_text(f'#!/bin/sh\nexec {sys.executable} -S {script} {folder} "$@"\n')
+        self.program.chmod(0o755)
+
+    def plan(self, **changes):
+        (self.folder / "plan").write_text(json.dumps(PLAN | changes))
+
+    def hosts(self, *addresses):
+        alive = {"state": "ALIVE", "resources_total": {"CPU": 2.0}}
+        found = [{"node_ip": address} | alive for address in addresses]
+        (self.folder / "hosts").write_text(json.dumps([*found, {"node_ip": "x", "state": "DEAD"}]))
+
+    def calls(self, *first):
+        """Words of the commands that begin so, and the variables that they had."""
+        lines = (self.folder / "calls").read_text().splitlines()
+        found = [json.loads(line) for line in lines]
+        return [(words, known) for words, known in found if words[: len(first)] == list(first)]
+
+
+@pytest.fixture
+def ray(tmp_path, monkeypatch):
+    fake = Fake(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(commands, "program", lambda: str(fake.program))
+    for module in ("following", "tunnel"):
+        monkeypatch.setattr(f"mimray.verbs.cluster.{module}.program", lambda: str(fake.program))
+    monkeypatch.setattr(hosts, "_LOOK_SECONDS", 0.05)
+    return fake
+
+
+def submit(*words):
+    return main(["cluster", "submit", FILE, "--json", "--", *words])
+
+
+# ----- submit -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        ("SUCCEEDED", 0, 0),
+        ("SUCCEEDED", None, 0),
+        ("FAILED", 2, 2),
+        ("FAILED", 3, 3),
+        ("FAILED", 75, 75),
+        ("FAILED", None, 3),  # it never began
+        ("FAILED", 137, 3),
+        ("STOPPED", None, 75),
+    ],
+)
+def test_exit_status(status, code, expected):
+    assert exit_status({"status": status, "driver_exit_code": code}) == expected
+
+
+def test_a_job_that_ends_by_itself(ray, capsys):
+    ray.plan(end={"status": "FAILED", "driver_exit_code": 2})
+    assert submit("pretrain", "demo", "mask.ratio=2", "--json") == 2
+    ((words, known),) = ray.calls("job", "submit")
+    assert words[-7:] == [
+        "python",
+        "-m",
+        "mimray.cli",
+        "pretrain",
+        "demo",
+        "mask.ratio=2",
+        "--json",
+    ]
+    assert known["RAY_AUTH_MODE"] == "token" and "127.0.0.1" in known["RAY_API_SERVER_ADDRESS"]
+    variables = json.loads(words[words.index("--runtime-env-json") + 1])["env_vars"]
+    assert float(variables["RAY_JOB_STOP_WAIT_TIME_S"]) >= 60
+    said = capsys.readouterr()
+    assert json.loads(said.out)["exit_status"] == 2
+    shown = [line for line in said.err.splitlines() if not line.startswith("$ ")]
+    assert shown == PLAN["log"]
+    assert f"ray dashboard --port {known['RAY_API_SERVER_ADDRESS'].rpartition(':')[2]}" in said.err
+
+
+def test_a_tunnel_that_breaks_is_opened_again_and_no_line_shown_twice(ray, capsys):
+    ray.plan(breaks=2)
+    assert submit("pretrain", "demo") == 0
+    assert len(ray.calls("job", "submit")) == 1 and len(ray.calls("dashboard")) == 3
+    said = capsys.readouterr().err
+    assert [line for line in said.splitlines() if line in PLAN["log"]] == PLAN["log"]
+
+
+def test_a_cluster_that_is_not_there(ray, monkeypatch, capsys):
+    (ray.folder / "ray").write_text("#!/bin/sh\necho ssh: no route to host\nexit 1\n")
+    assert submit("pretrain", "demo") == 3
+    assert "(ssh: no route to host); is the cluster up? `mimray" in capsys.readouterr().err
+
+
+def test_another_token(ray, capsys):
+    (ray.folder / ".ray/auth_token").write_text("other")
+    assert submit("pretrain", "demo") == 2
+    assert "another token than ~/.ray/auth_token" in capsys.readouterr().err
+    (ray.folder / ".ray/auth_token").unlink()
+    assert submit("pretrain", "demo") == 2
+    assert "`mimray cluster up` makes it" in capsys.readouterr().err
+
+
+def test_ctrl_c_stops_the_job(ray, monkeypatch):
+    """In a process of its own, with a stand-in beside its Python."""
+    ray.plan(waits=True)
+    code = (
+        "import sys; from mimray.cli import main; from mimray.verbs.cluster import *\n"
+        "from mimray.verbs.cluster import commands, following, tunnel\n"
+        "for m in (commands, following, tunnel): m.program = lambda: sys.argv[1]\n"
+        "sys.exit(main(sys.argv[2:]))"
+    )
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", code, str(ray.program)),
+            *("cluster", "submit", FILE, "--", "pretrain", "demo"),
+        ],
+        env=os.environ | {"HOME": str(ray.folder)},
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "one\n"  # the job runs, and is followed
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 75, said
+    assert len(ray.calls("job", "stop")) == 1
+    assert out.endswith("three\nfour\n")  # what it says as it ends
+    assert f"the same command goes on: mimray cluster submit {FILE} -- pretrain demo" in said
+
+
+# ----- up, status, down ---------------------------------------------------------------------------
+
+
+def test_up_makes_the_token_and_waits_for_all_hosts(ray, capsys, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    (ray.folder / ".ray/auth_token").unlink()
+    ray.hosts(HEAD)
+    ray.plan(joins=WORKER)
+    assert main(["cluster", "up", FILE]) == 0
+    ((words, known),) = ray.calls("up")
+    assert words == ["up", "-y", FILE]
+    assert known == {"RAY_AUTH_MODE": "token", "RAY_UP_enable_autoscaler_v2": "0"}
+    said = capsys.readouterr()
+    assert f"1 of 2 hosts have joined, missing {WORKER}" in said.err
+    assert f"$ RAY_AUTH_MODE=token RAY_UP_enable_autoscaler_v2=0 ray up -y {FILE}" in said.err
+    assert WORKER in said.out and "2 CPU" in said.out
+
+
+def test_up_names_the_host_that_failed_and_why(ray, capsys, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    ray.hosts(HEAD)
+    ray.plan(monitor=LOG)
+    assert main(["cluster", "up", FILE]) == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"missing {WORKER}; the head keeps trying, and its log says: " in last
+    assert last.endswith(
+        "ssh: connect to host 10.0.0.2 port 22: Connection refused | NodeUpdater: 10.0.0.2: Start "
+        "failed [LogTimer=975ms] | New status: update-failed"
+    )
+
+
+def test_up_elsewhere_than_in_the_projects_folder(ray, capsys, monkeypatch):
+    monkeypatch.chdir(ray.folder)
+    assert main(["cluster", "up", FILE]) == 2
+    assert "run this in the project's folder" in capsys.readouterr().err
+    assert not ray.calls("up") if (ray.folder / "calls").exists() else True
+
+
+def test_status_names_who_is_missing(ray, capsys):
+    ray.hosts(HEAD)
+    ray.plan(monitor=f"{WORKER}: permission denied")
+    assert main(["cluster", "status", FILE, "--json"]) == 3
+    result = json.loads(capsys.readouterr().out)
+    assert result["hosts"] == [{"address": HEAD, "CPU": 2.0}]
+    assert (result["missing"], result["reasons"]) == ([WORKER], [f"{WORKER}: permission denied"])
+    ray.hosts(HEAD, "172.16.0.9")  # known to Ray by another address
+    assert main(["cluster", "status", FILE]) == 0
+
+
+def test_down_stops_jobs_and_every_host(ray):
+    (ray.folder / "jobs").write_text(
+        json.dumps(
+            {
+                "a": {"submission_id": "a", "status": "RUNNING"},
+                "b": {"submission_id": "b", "status": "SUCCEEDED"},
+            }
+        )
+    )
+    assert main(["cluster", "down", FILE]) == 0
+    assert [words[2:] for words, _ in ray.calls("job", "stop")] == [["a"]]
+    ((words, _),) = ray.calls("exec")
+    own = "~/mimray/.venv/bin/ray stop"
+    assert words[-1].startswith(f"{own}; ssh -i ~/ray_bootstrap_key.pem ")
+    assert words[-1].endswith(f" mimray@{WORKER} '{own}'")
+    assert [words for words, _ in ray.calls("down")] == [["down", "-y", FILE]]
+
+
+# ----- files --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "local", "least"),
+    [("cluster.yaml", True, 2), ("cluster/aws.yaml", False, 2), ("cluster/gcp.yaml", False, 2)],
+)
+def test_what_a_file_says(name, local, least):
+    file = ClusterFile.read(str(REPOSITORY / name))
+    assert (file.local, file.least) == (local, least)
+    assert ("RAY_UP_enable_autoscaler_v2" in commands.settings(file)) == local
+    assert (file.addresses == [HEAD, WORKER]) == local
+
+
+def test_files_that_are_none(tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text("mask: {ratio: 0.5}")
+    for name, says in [("recipe.yaml", "names no provider"), ("none.yaml", "No such file")]:
+        assert main(["cluster", "status", str(tmp_path / name)]) == 2
+        assert says in capsys.readouterr().err
+
+
+def test_hosts_without_a_stop_command_of_their_own():
+    config = {"provider": {"type": "local", "worker_ips": ["a"]}, "auth": {"ssh_user": "u"}}
+    assert stop_on_all_hosts(ClusterFile("f", config)).startswith("ray stop; ssh ")
