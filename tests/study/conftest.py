@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def back_where_the_tests_began() -> Iterator[None]:
     with contextlib.chdir(Path.cwd()):
         yield

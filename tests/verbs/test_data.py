@@ -59,7 +59,7 @@ class TestInspect:
     def test_the_shipped_photos(self, mimray):
         status, out, err = mimray("data", "inspect", PHOTOS)
         assert (status, err) == (0, "")
-        assert "files     3 (2.9 MB), 15 row groups of 64 pictures (median)" in out
+        assert "files     3 (2.8 MB), 15 row groups of 64 pictures (median)" in out
         assert "10: dress, hat, longsleeve, outwear, pants, ..." in out
         assert "88 pictures each" in out
         assert "looked at all 880 pictures" in out
