@@ -93,9 +93,9 @@ def arms(options: argparse.Namespace) -> dict[str, list[float]]:
         pretrained = pool.submit(trained, "pretrain", mim, pretraining(data, pictures), folder)
         start("scratch", options.finetune, [])
         start("scratch_plain", options.finetune, PLAIN)
-        start("scratch_long", options.finetune + pictures, PLAIN)
         pretrained.result()
         start("mim", options.finetune, [f"model.weights={folder / mim}"])
+        start("scratch_long", options.finetune + pictures, PLAIN)
         return {
             arm: [run.result()["final"]["val/top1"] for run in runs] for arm, runs in found.items()
         }
@@ -109,9 +109,9 @@ def main() -> None:
         "--data", default=str(PHOTOS), help="a folder with train/ and val/ of photos"
     )
     parser.add_argument("--folder", default="runs/recognition")
-    parser.add_argument("--labels", default="10%")
-    parser.add_argument("--pretrain", type=int, default=200_000, help="pictures of pre-training")
-    parser.add_argument("--finetune", type=int, default=120_000, help="pictures of fine-tuning")
+    parser.add_argument("--labels", default="5%")
+    parser.add_argument("--pretrain", type=int, default=400_000, help="pictures of pre-training")
+    parser.add_argument("--finetune", type=int, default=60_000, help="pictures of fine-tuning")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     if "://" not in options.data and not Path(options.data).exists():
