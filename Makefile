@@ -9,9 +9,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # uv from the machine, or from a venv of its own: never into the system's Python.
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 # Not imported by a run; compiling them would take as long as the rest.
 RARELY := /tests?/|/testing/|ray/(rllib|llm|serve)/|sklearn|skimage|torch/(onnx|ao)/|mlflow/genai|faker
-UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+# Benchmarks of an hour or two, which train models to the end.
+LONG := benchmarks/recognition.py benchmarks/sweep.py benchmarks/study.py
 
 .PHONY: setup demo test check slow faults some-faults lab bench ui lock clean
 .DEFAULT_GOAL := demo
@@ -30,7 +32,7 @@ setup: .venv/ready
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@echo "compiling them, for a run starts a dozen processes"
 	-@$(BIN)/python -m compileall -q -j 0 -x "$(RARELY)" $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path(\"purelib\"))") >/dev/null 2>&1
-	@touch $@
+	@cp requirements.lock $@
 
 demo: setup
 	@$(BIN)/mimray demo
@@ -59,13 +61,13 @@ check: setup
 	$(BIN)/lint-imports
 
 bench: setup
-	@for file in $(filter-out benchmarks/recognition.py,$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python -m benchmarks.$$(basename $$file .py) --json || exit 1; done
+	@for file in $(filter-out $(LONG),$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python -m benchmarks.$$(basename $$file .py) --json || exit 1; done
 
 ui: setup
 	@$(BIN)/mimray ui
 
 lock: | $(filter .uv/bin/uv,$(UV))
-	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra dev --extra optuna --no-header --no-annotate --output-file requirements.lock
+	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra dev --extra optuna --extra server --no-header --no-annotate --output-file requirements.lock
 
 clean:
 	rm -rf .venv .uv
