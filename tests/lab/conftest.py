@@ -1,16 +1,17 @@
-"""Two hosts and a Ray on them by `ray up`, for all tests on hosts: it takes a minute."""
+"""Three hosts and a Ray on them by `mimray cluster up`, for all tests on hosts: it takes a minute."""
 
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab.hosts import EDITS, LAB, edited, install, missing, ray, wait_for_hosts
+from tests.lab.hosts import edited, install, mimray
+from tests.lab.machines import Machines, missing
 from tests.train.local_ray import BIN, Cluster, free_ports, wait_for_jobs
 from tests.train.runs import environment
 
@@ -24,48 +25,49 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="package")
-def lab(folder) -> Iterator[Callable[..., str]]:
-    """Two hosts, h1 and h2; gone afterwards with everything that runs on them."""
+def machines(folder) -> Iterator[Machines]:
+    """h1, the head, h2 and h3; gone afterwards with everything that runs on them."""
     if reason := missing():
         pytest.skip(reason)
-
-    def lab(*words: str) -> str:
-        env = environment(LAB_STATE=f"{folder}/lab")
-        done = subprocess.run(
-            [str(LAB), *words], env=env, capture_output=True, text=True, timeout=60
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
+    found = Machines(folder / "machines", 3)
     try:
-        lab("up", "2")
-        yield lab
+        found.up()
+        yield found
     finally:
-        lab("down")
+        found.down()
 
 
 @pytest.fixture(scope="package")
-def cluster(lab, folder) -> Iterator[Cluster]:
-    """`ray up`, and a tunnel to the head's job server, by the commands of docs/cluster.md."""
-    for host in ("h1", "h2"):
-        install(folder / "lab" / "home" / host / "mimray")
-    config = folder / "cluster.yaml"
-    config.write_text(edited(EDITS | {"~/.ssh/id_ed25519": lab("key")}))
+def file(machines, folder) -> str:
+    """The cluster's file, and the hosts prepared for it."""
+    for name in machines.names:
+        install(machines.home(name) / "mimray")
+    path = folder / "cluster.yaml"
+    path.write_text(edited(machines))
+    return str(path)
+
+
+@pytest.fixture(scope="package")
+def operator(folder) -> dict[str, str]:
+    """The environment of who runs the cluster: a home of his own, without a token."""
     (folder / "home").mkdir()
+    return environment(HOME=f"{folder}/home", RAY_TMPDIR=f"{folder}/ray")
+
+
+@pytest.fixture(scope="package")
+def cluster(file, operator, folder) -> Iterator[Cluster]:
+    """The cluster, with all hosts, and a tunnel to its job server."""
+    up = mimray(operator, "cluster", "up", file)
+    assert up.returncode == 0, up.stderr[-5000:]
     (port,) = free_ports(1)
-    env = environment(
-        HOME=f"{folder}/home",
-        RAY_TMPDIR=f"{folder}/ray",
-        RAY_AUTH_MODE="token",
-        RAY_UP_enable_autoscaler_v2="0",
-        RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{port}",
-    )
-    ray(env, "get-auth-token", "--generate")
-    ray(env, "up", "-y", str(config))
+    env = operator | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}",
+    }
     token = (folder / "home/.ray/auth_token").read_text().strip()
     log = folder / "tunnel.log"
     tunnel = subprocess.Popen(
-        [str(BIN / "ray"), "dashboard", "--port", str(port), str(config)],
+        [str(BIN / "ray"), "dashboard", "--port", str(port), file],
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=log.open("w"),
@@ -75,7 +77,6 @@ def cluster(lab, folder) -> Iterator[Cluster]:
     try:
         started = Cluster(env["RAY_API_SERVER_ADDRESS"], token, env)
         wait_for_jobs(started, tunnel, log)
-        wait_for_hosts(started, 2)
         yield started
     finally:
         os.killpg(tunnel.pid, signal.SIGKILL)

@@ -1,53 +1,39 @@
-"""Hosts that are network namespaces, and the project's cluster.yaml for them.
+"""The project's cluster.yaml on the lab's hosts.
 
-They have an address, home, /tmp and ssh server each, and reach no package registry, so this checkout's
-packages are put where `make setup` would install them.
+They reach no package registry, so this checkout's packages are put where `make setup` would install them.
 """
 
-import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
 
+from tests.lab.machines import Machines, address
 from tests.train.local_ray import BIN, REPOSITORY, Cluster, alive
 
-LAB = REPOSITORY.parent / "shared" / "lab" / "lab"
-HEAD, WORKER = "10.77.0.1", "10.77.0.2"
-EDITS = {
-    "head_ip: 10.0.0.1 ": f"head_ip: {HEAD} ",
-    "worker_ips: [10.0.0.2]": f"worker_ips: [{WORKER}]",
-    "ssh_user: mimray": "ssh_user: root",
-}
-TOOLS = f"{os.environ['PATH']}:/usr/sbin"
-
-
-def missing() -> str | None:
-    """Why no hosts can be had here."""
-    if os.geteuid():
-        return "needs root"
-    if not LAB.exists():
-        return f"needs {LAB}"
-    tools = ("ip", "sshd", "ssh", "rsync", "unshare")
-    lacking = [tool for tool in tools if not shutil.which(tool, path=TOOLS)]
-    if lacking:
-        return f"needs {', '.join(lacking)}"
-    return "somebody else's hosts are up" if Path("/sys/class/net/labbr0").exists() else None
+CPUS = {"head": 3, "worker": 2}
+"""That Ray counts, whatever the machine has: a trainer of two CPUs fits each, and one is left to decode."""
 
 
 def install(project: Path) -> None:
     """Leave what `make setup` leaves, by links to this checkout's packages."""
-    for name in (".venv", ".uv/bin"):
-        (project / name).mkdir(parents=True)
+    (project / ".venv").mkdir(parents=True)
     for entry in BIN.parent.iterdir():
         if entry.name != "ready":
             (project / ".venv" / entry.name).symlink_to(entry)
-    for name in (".venv/ready", ".uv/bin/uv"):
-        (project / name).touch()
+    (project / ".venv/ready").write_bytes((REPOSITORY / "requirements.lock").read_bytes())
 
 
-def edited(edits: dict[str, str]) -> str:
-    """The project's cluster.yaml with its three places filled in."""
+def edited(machines: Machines) -> str:
+    """The project's cluster.yaml with its three places filled in, and CPUs as `CPUS` has them."""
+    head, *workers = map(address, machines.names)
+    edits = {
+        "head_ip: 10.0.0.1 ": f"head_ip: {head} ",
+        "worker_ips: [10.0.0.2]": f"worker_ips: [{', '.join(workers)}]",
+        "ssh_user: mimray": "ssh_user: root",
+        "~/.ssh/id_ed25519": str(machines.key),
+        "ray start --head": f"ray start --head --num-cpus={CPUS['head']}",
+        "ray start --address": f"ray start --num-cpus={CPUS['worker']} --address",
+    }
     text = (REPOSITORY / "cluster.yaml").read_text()
     for old, new in edits.items():
         assert text.count(old) == 1, old
@@ -55,20 +41,17 @@ def edited(edits: dict[str, str]) -> str:
     return text
 
 
-def ray(env: dict[str, str], *words: str) -> str:
-    """One of Ray's own commands, from the project's folder."""
-    done = subprocess.run(
-        [str(BIN / "ray"), *words],
+def mimray(env: dict[str, str], *words: str, seconds: float = 900) -> subprocess.CompletedProcess:
+    """A verb of this checkout, from the project's folder."""
+    return subprocess.run(
+        [str(BIN / "python"), "-m", "mimray.cli", *words],
         env=env,
         cwd=REPOSITORY,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
-        timeout=150,
+        timeout=seconds,
     )
-    assert done.returncode == 0, done.stdout[-5000:]
-    return done.stdout
 
 
 def wait_for_hosts(cluster: Cluster, count: int, seconds: float = 90) -> None:
@@ -81,10 +64,3 @@ def wait_for_hosts(cluster: Cluster, count: int, seconds: float = 90) -> None:
             return
         time.sleep(0.5)
     raise AssertionError(f"after {seconds} s only {joined} have joined")
-
-
-def processes_of(host: str) -> list[int]:
-    """All that runs on a host, seen from outside: its network may be gone."""
-    path = shutil.which("ip", path=TOOLS)
-    listed = subprocess.run([str(path), "netns", "pids", host], capture_output=True, text=True)
-    return [int(pid) for pid in listed.stdout.split()]

@@ -1,0 +1,124 @@
+"""cluster/slurm.sbatch with stand-ins for Slurm's own commands: "nodes" are this machine, twice."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.clusters import REPOSITORY
+from tests.train.local_ray import BIN, processes_with
+from tests.train.runs import TINY, Finished, environment
+
+SCRIPT = REPOSITORY / "cluster/slurm.sbatch"
+NUMBER = "4711"
+SRUN = r"""#!/bin/bash
+# the command that follows srun's own options
+echo "$*" >> "$NOTES/srun"
+while [[ $1 == --* ]]; do shift; done
+exec "$@"
+"""
+SCONTROL = r"""#!/bin/bash
+echo "$*" >> "$NOTES/scontrol"
+[[ $1 != show ]] || printf 'localhost\nlocalhost\n'
+"""
+
+
+@pytest.mark.unit
+def test_bash_and_shellcheck_take_it():
+    subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", str(SCRIPT)], check=True)
+
+
+@pytest.mark.unit
+def test_slurm_asks_in_time_and_queues_it_again():
+    options = re.findall(r"^#SBATCH --(\S+)", SCRIPT.read_text(), re.MULTILINE)
+    assert {"signal=B:TERM@120", "requeue", "open-mode=append", "exclusive"} <= set(options)
+    lines = SCRIPT.read_text().splitlines()
+    first = next(n for n, line in enumerate(lines) if line and not line.startswith("#"))
+    assert not [line for line in lines[first:] if line.startswith("#SBATCH")], "Slurm stops reading"
+
+
+def submit(folder: Path, *words: str) -> subprocess.Popen:
+    """The script as the first node's batch shell has it; what it says goes into a file."""
+    project = folder / "project"
+    tools = folder / "tools"
+    for made in (project, tools):
+        made.mkdir()
+    (project / ".venv").symlink_to(BIN.parent)
+    for name in ("jobs", "mimray"):
+        (project / name).symlink_to(REPOSITORY / name)
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    env = environment(
+        PATH=f"{tools}:{os.environ['PATH']}",
+        HOME=str(folder),
+        NOTES=str(folder),
+        SLURM_SUBMIT_DIR=str(project),
+        SLURM_JOB_ID=NUMBER,
+        SLURM_JOB_NODELIST="node[1-2]",
+        SLURM_CPUS_ON_NODE="2",
+        RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES="200000000",
+    )
+    return subprocess.Popen(
+        ["bash", str(SCRIPT), *words],
+        env=env,
+        cwd=project,
+        stdout=(folder / "log").open("w"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def wait_for(ready, job: subprocess.Popen, log: Path, seconds: float = 200) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert job.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.5)
+
+
+@pytest.mark.slow
+def test_two_nodes_train_and_a_time_limit_leaves_a_checkpoint(tmp_path):
+    words = [
+        "demo",
+        *TINY,
+        "schedule.length=100000it",
+        "run.checkpoint_every=100000it",
+        "speed.workers=2",
+    ]
+    storage = [f"run.storage={tmp_path}/runs", "run.name=run", "run.tracking=off"]
+    job = submit(tmp_path, "jobs/pretrain.py", *words, *storage)
+    log, rows = tmp_path / "log", tmp_path / "runs/run/metrics.jsonl"
+    try:
+        wait_for(rows.exists, job, log)
+        (token,) = (tmp_path / "project").glob(f".slurm-{NUMBER}-*/token")
+        modes = [path.stat().st_mode & 0o777 for path in (token.parent, token)]
+        assert modes == [0o700, 0o600]
+        secret = token.read_text().strip()
+        os.kill(job.pid, signal.SIGTERM)  # as --signal=B:TERM does: the batch shell alone
+        assert job.wait(120) == 75, log.read_text()[-3000:]
+    finally:
+        job.kill()
+        for pid in processes_with("HOME", str(tmp_path)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    run = Finished(75, "", log.read_text(), tmp_path / "runs/run")
+    assert run.record["status"] == "stopped"
+    assert run.record["checkpoint"] == f"checkpoints/step-{run.record['steps']:08d}"
+    assert run.record["steps"] == run.rows[-1]["step"]
+    assert "Ray on 2 host(s): 2 CPU trainer(s)" in run.err
+    asked = (tmp_path / "scontrol").read_text().splitlines()
+    assert asked == ["show hostnames node[1-2]", f"requeue {NUMBER}"]
+    head, others = (tmp_path / "srun").read_text().splitlines()
+    assert "--nodelist=localhost" in head and "--cpu-bind=none" in head
+    assert "--exclude=localhost" in others and "--nodes=1" in others
+    assert not token.parent.exists(), "the token outlived the job"
+    assert secret not in log.read_text() + (tmp_path / "srun").read_text()
