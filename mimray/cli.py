@@ -17,6 +17,7 @@ from importlib import import_module
 from mimray import environment
 from mimray.errors import MimrayError, RunFailed, Stopped
 from mimray.redaction import RedactingFormatter, redact
+from mimray.train.signals import leave_on_request
 from mimray.words import analyze, cluster, data, evaluate, reconstruct, study, sweep, weights
 from mimray.words.kinds import OVERRIDES
 
@@ -133,17 +134,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         for noisy in ("matplotlib", "PIL", "urllib3", "asyncio", "filelock"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        module = import_module(f"mimray.verbs.{arguments.verb}")
-        status: int = module.run(arguments)
-        return status
+        with leave_on_request():
+            module = import_module(f"mimray.verbs.{arguments.verb}")
+            status: int = module.run(arguments)
+            return status
     except MimrayError as error:
         if arguments.debug:
             logging.getLogger("mimray").debug("", exc_info=True)
         print(f"mimray: {redact(str(error))}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("mimray: interrupted; the same command goes on", file=sys.stderr)
-        sys.stderr.flush()
+    except SystemExit:
+        print("mimray: stopped; the same command goes on", file=sys.stderr, flush=True)
         os._exit(Stopped.exit_code)  # an interpreter whose Ray was starting may crash as it ends
     except BrokenPipeError:  # `mimray recipe show demo | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -24,6 +24,7 @@ from mimray.data.sources import Source
 from mimray.errors import UserError
 from mimray.hashing import Purpose, key
 from mimray.settings_errors import nearest
+from mimray.shares import share
 
 _PARTS = 20_000  # files that a manifest lists one by one; more are listed by folder
 
@@ -136,30 +137,10 @@ def read_manifest(path: str, source: Source) -> RowSet:
     return rows
 
 
-def share(text: str) -> float | None:
-    """`10%` or `0.1` as a number, or None where the text is neither."""
-    try:
-        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        return None
-
-
-def labels_share(labels: str | None) -> float:
-    """The share of labels that `--labels` or `data.labels` means, 1 for all; NaN where it is none."""
-    fraction = 1.0 if labels is None else share(labels)
-    return math.nan if fraction is None else fraction
-
-
-def of_labels(labels: str | None) -> str:
-    """The end of a metric's name: scores with fewer labels are no scores with all of them."""
-    fraction = labels_share(labels)
-    return "" if fraction == 1.0 else f"_labels_{fraction:g}"
-
-
 def select(setting: str, source: Source) -> RowSet:
     """The rows that `data.subset` means: a share like `10%` (of seed 0), or a manifest's."""
     fraction = share(setting)
-    if fraction is None:
+    if math.isnan(fraction):
         return read_manifest(setting, source)
     if not 0.0 < fraction <= 1.0:
         raise UserError(

@@ -148,8 +148,8 @@ def _told(weights: str, encoder: str | None) -> dict[str, Any]:
     try:
         held = read(locate(weights))
         found = describe(recognise(held).read(held)[0])
-    except ValueError as error:
-        raise UserError(f"--from {weights}: {error}") from None
+    except ValueError as error:  # it begins with the file
+        raise UserError(f"--from {error}") from None
     known = [] if found is None else found.encoders()
     if encoder is None and len(known) != 1:
         what = found or "no family that mimray knows"

@@ -24,12 +24,13 @@ from mimray.data.collections import (
 )
 from mimray.data.files import absolute, write_atomic
 from mimray.data.sources import Source
-from mimray.data.subset import choose, labels_share, of_labels
+from mimray.data.subset import choose
 from mimray.errors import UserError
 from mimray.evaluate import probing
 from mimray.evaluate.checkpoint import Checkpoint
 from mimray.evaluate.extraction import Extraction
 from mimray.evaluate.workers import OpenWorkers, Say
+from mimray.shares import labels_share, of_labels
 from mimray.train.parent import Finding, tell_finding
 from mimray.train.run_folder import to_json
 

@@ -7,12 +7,17 @@ no worse without them had learned nothing there that the task needs.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mimray.data.collections import COLLECTION, find_collection, open_pictures
+from mimray.data.collections import (
+    COLLECTION,
+    check_apart,
+    find_collection,
+    name_of,
+    open_pictures,
+)
 from mimray.errors import UserError
 from mimray.evaluate.cells import Cell, Failures
 from mimray.evaluate.frozen import absolute_data
@@ -115,15 +120,10 @@ def find_pictures(data: str, val: str | None) -> TransferSet:
     train, test = absolute_data(data), absolute_data(val or data)
     if val is None and data.startswith(_PHOTOS):
         test = f"{_PHOTOS}val"
-    if open_pictures(train, "train").digest == open_pictures(test, "val").digest:
-        if val is not None:
-            raise UserError(f"--val {val}: holds the very pictures of --data; name others to test")
-        raise UserError(f"--data {data}: has no val split of its own; name what is tested by --val")
+    check_apart(open_pictures(train, "train"), open_pictures(test, "val"))
     if not train.startswith(COLLECTION):
-        last = train.rstrip("/").rpartition("/")[2]
-        name = "photos" if train.startswith(_PHOTOS) else re.sub(r"[^A-Za-z0-9._=-]+", "-", last)
-        return TransferSet(name.strip("-._=") or "set", train, test)
-    collection = find_collection(train.split(":")[1])
+        return TransferSet(name_of(train), train, test)
+    collection = find_collection(name_of(train))
     if collection.metric == SEVERAL:
         raise UserError(f"--data {data}: its pictures have several labels; classify is for one")
     return TransferSet(collection.name, train, test, collection.metric)

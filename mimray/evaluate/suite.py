@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimray.data.subset import labels_share
 from mimray.errors import UserError
 from mimray.evaluate.cells import Cell, FinetuneCell, ProbeCell
 from mimray.evaluate.checkpoint import Checkpoint, open_checkpoint
@@ -17,6 +16,7 @@ from mimray.evaluate.probing import FORMAT
 from mimray.evaluate.transfer_sets import SEVERAL, TransferSet
 from mimray.recipe import FinetuneRecipe, load_finetune_recipe
 from mimray.recipe.finetuning import SCRATCH
+from mimray.shares import labels_share
 from mimray.train.parent import CELL
 
 _OF_SUITE = ("data.train", "data.val", "model.weights", "run.name", "run.seed", "run.storage")

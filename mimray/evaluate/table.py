@@ -10,12 +10,12 @@ import pyarrow as pa
 from pyarrow import fs
 
 from mimray.data.files import write_atomic
-from mimray.data.subset import labels_share, of_labels
 from mimray.evaluate.cells import FAILED, WAITING, Cell, Failures, Outcome
 from mimray.evaluate.frozen import Draw
 from mimray.evaluate.suite import Suite
 from mimray.evaluate.table_files import Rows, table_files, write_files
 from mimray.evaluate.transfer_sets import TransferSet
+from mimray.shares import labels_share, of_labels
 from mimray.train.parent import tell_parent
 
 MISSING, LEFT_OUT = "missing", "left out"

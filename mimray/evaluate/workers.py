@@ -153,11 +153,13 @@ def session(cpus: int | None = None) -> Iterator[Share]:
     GPUs, else one CPU. Raises UserError where no host has as much, and Stopped when asked to stop.
     """
     from mimray.train.cluster import ray_session
+    from mimray.train.signals import leave_on_request
 
     try:
-        with ray_session(max(1, (cpus or 1) - 1)):
+        # in this order, for Ray puts handlers of its own in place when it starts
+        with ray_session(max(1, (cpus or 1) - 1)), leave_on_request():
             yield _share(cpus)
-    except SystemExit:  # Ray's own answer to SIGTERM
+    except SystemExit:
         raise Stopped("stopped; the same command goes on") from None
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from mimray.recipe.running import Optim, Schedule
 from mimray.recipe.sections import Data, Model, Range, Section
 from mimray.recipe.training import TrainingRecipe
+from mimray.shares import share
 
 SCRATCH = "scratch"
 
@@ -55,11 +56,7 @@ class FinetuneData(Data):
     @classmethod
     def _share(cls, labels: object) -> object:
         text = str(labels)
-        try:
-            share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-        except ValueError:
-            share = 1.0 if labels is None else -1.0
-        if not 0.0 < share <= 1.0:
+        if labels is not None and not 0.0 < share(text) <= 1.0:
             raise ValueError(f"{labels} is not a share; write it like 10% or 0.1, above 0")
         return labels if labels is None else text
 

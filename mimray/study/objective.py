@@ -147,7 +147,7 @@ class FinetuneTop1:
         record = RunFolder.of(self._recipe(cell, None)).record()
         if record is None or record["status"] != "finished":
             return None
-        value: float | None = record["final"].get(finetuned_metric(record["final"]))
+        value: float = record["final"][finetuned_metric(record["final"])]
         return value
 
     def _recipe(self, cell: Cell, run: str | None) -> FinetuneRecipe:
@@ -219,7 +219,8 @@ class KnnTop1:
         return absolute_data(data.train), absolute_data(data.val)
 
     def _name(self, cell: Cell) -> str:
-        return f"{cell.name}-knn-{_short(' '.join(self._pictures(cell)))}"
+        told = " ".join([*self._pictures(cell), *["upright"] * cell.recipe.data.upright])
+        return f"{cell.name}-knn-{_short(told)}"
 
     def _question(self, cell: Cell) -> Question:
         train, val = self._pictures(cell)
@@ -230,6 +231,7 @@ class KnnTop1:
             val,
             Path(storage_of(cell)),
             layers="last",
+            upright=cell.recipe.data.upright,
             name=self._name(cell),
         )
 

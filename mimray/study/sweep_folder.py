@@ -12,10 +12,10 @@ from typing import Any
 
 from mimray.data.files import join
 from mimray.errors import UserError
+from mimray.evaluate.table_files import write_files
 from mimray.study.grid import Cell
 from mimray.study.placing import storage_of
 from mimray.study.sweep import Sweep
-from mimray.study.table_files import write_files
 from mimray.train.fence import Fence
 from mimray.train.run_folder import RunFolder, remove_empty, to_json
 

@@ -7,7 +7,6 @@ Tune keeps nothing that counts: a finished trial is a fact in its run's folder, 
 from __future__ import annotations
 
 import os
-import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -43,34 +42,16 @@ def room_for(cells: Sequence[Cell]) -> Iterator[Plan]:
     """
     from mimray.train.cluster import ray_session
     from mimray.train.resources import cluster_nodes
+    from mimray.train.signals import leave_on_request
 
     os.environ.update(_QUIET)  # before Tune is imported
     try:
-        # in this order, for Ray puts a handler of SIGTERM in place when it starts
-        with ray_session(max(cell.recipe.speed.most_workers for cell in cells)), _leaving():
+        # in this order, for Ray puts handlers of its own in place when it starts
+        workers = max(cell.recipe.speed.most_workers for cell in cells)
+        with ray_session(workers), leave_on_request():
             yield plan_all([cell.recipe for cell in cells], cluster_nodes())
-    except SystemExit:  # this one's, or Ray's while it starts
+    except SystemExit:
         raise Stopped("stopped; the same command goes on") from None
-
-
-@contextmanager
-def _leaving() -> Iterator[None]:
-    """SIGTERM and SIGHUP leave the block as SystemExit, which Tune lets through; a second one ends the
-    process as usual."""
-
-    def leave(number: int, frame: Any) -> None:
-        for known in before:
-            signal.signal(known, signal.SIG_DFL)
-        raise SystemExit
-
-    asking = [signal.SIGTERM, signal.SIGHUP]
-    heeded = [s for s in asking if signal.getsignal(s) is not signal.SIG_IGN]
-    before = {s: signal.signal(s, leave) for s in heeded}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def run_trials(

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from mimray.data.subset import of_labels
 from mimray.errors import UserError
+from mimray.shares import of_labels
 from mimray.tracking import Copy, Head, Parent, absolute_store, add_scores, default_uri, reason
 from mimray.train.run_folder import RunFolder
 

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from mimray.errors import RunFailed, UserError
+from mimray.evaluate.table_files import table_files
 from mimray.study.choosing import choice_of
 from mimray.study.grid import Cell, load_sweep
 from mimray.study.objective import Objective, objective_of, progress_metric
@@ -13,7 +14,6 @@ from mimray.study.ridge import RIDGE
 from mimray.study.sweep import Sweep
 from mimray.study.sweep_folder import SweepFolder
 from mimray.study.sweep_table import best_of, best_recipe, columns, spread_of, sweep_rows
-from mimray.study.table_files import table_files
 from mimray.train.console import Console
 from mimray.train.run_folder import to_json
 from mimray.verbs.screen import screen

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import math
+
+from mimray import shares
 
 OVERRIDES = "settings that differ from the recipe's, like mask.ratio=0.5 (see `mimray recipe show`)"
 
 
 def share(word: str) -> float:
-    """`10%` or `0.1`; whether it is a share is for others to say."""
-    return float(word[:-1]) / 100 if word.endswith("%") else float(word)
+    """`10%` or `0.1`; whether it is a share of something is for others to say."""
+    found = shares.share(word)
+    if math.isnan(found):
+        raise argparse.ArgumentTypeError(f"{word!r} is not a share; write it like 10% or 0.1")
+    return found
 
 
 def count_or_all(word: str) -> int | None:

@@ -13,7 +13,6 @@ from mimray.data.sources import open_source
 from mimray.data.subset import (
     choose,
     digest,
-    of_labels,
     read_classes,
     read_manifest,
     select,
@@ -205,8 +204,3 @@ def test_a_digest_is_of_the_rows():
     a = RowSet.of(np.array([1, 5]), 10)
     assert digest(a) == digest(RowSet.of(np.array([5, 1]), 10))
     assert digest(a) != digest(RowSet.of(np.array([1, 6]), 10))
-
-
-def test_scores_with_fewer_labels_have_names_of_their_own():
-    ends = [of_labels(text) for text in (None, "100%", "10%", "0.01")]
-    assert ends == ["", "", "_labels_0.1", "_labels_0.01"]

@@ -15,6 +15,7 @@ from mimray.data.sources import open_source
 from mimray.data.subset import choose
 from mimray.errors import UserError
 from mimray.evaluate.cells import Draws
+from mimray.evaluate.table_files import table_files
 from mimray.evaluate.workers import Share
 from mimray.study.scaling.account import Need
 from mimray.study.scaling.cells import load_study
@@ -27,7 +28,6 @@ from mimray.study.scaling.runners import Runner, Work
 from mimray.study.scaling.steps import Drawings, Place
 from mimray.study.scaling.table import columns, study_rows
 from mimray.study.table import read_table
-from mimray.study.table_files import table_files
 from mimray.train.fence import identity
 from mimray.train.run_folder import RunFolder
 from mimray.verbs.study.sheet import side_by_side

@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from mimray.data.subset import share
 from mimray.errors import UserError
 from mimray.recipe import Recipe, load_recipe
 from mimray.settings_errors import explain, nearest
+from mimray.shares import share
 from mimray.study.grid import Cell
 from mimray.study.placing import settled
 from mimray.study.scaling.study import Settings, Study

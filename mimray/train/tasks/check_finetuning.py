@@ -9,12 +9,13 @@ from mimray.data.collections.check import check_pair, check_split
 from mimray.data.collections.listed import MultiLabelSource
 from mimray.data.rowset import RowSet
 from mimray.data.sources import Source
-from mimray.data.subset import choose, labels_share
+from mimray.data.subset import choose
 from mimray.errors import UserError
 from mimray.mim.encoders import ENCODERS
 from mimray.mim.recomputing import check_stages
 from mimray.recipe import FinetuneRecipe
 from mimray.settings_errors import nearest
+from mimray.shares import labels_share
 from mimray.train.tasks.classification import Classification
 
 
