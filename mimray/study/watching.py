@@ -7,7 +7,7 @@ from typing import Any
 
 from mimray.study.grid import Cell
 from mimray.study.objective import Objective
-from mimray.study.sweep_copy import SweepCopy
+from mimray.study.parent_copy import ParentCopy
 from mimray.study.sweep_folder import Curve, SweepFolder
 from mimray.study.trial import WORST, Result
 
@@ -23,7 +23,7 @@ class Watch:
         cells: Sequence[Cell],
         objective: Objective,
         folder: SweepFolder,
-        copy: SweepCopy,
+        copy: ParentCopy,
         say: Callable[[str], None],
         over: int,
         total: int,

@@ -41,7 +41,7 @@ def _run(sweep: Sweep, cells: list[Cell], objective: Objective, folder: SweepFol
     from mimray.evaluate.cells import Draws
     from mimray.report.accuracy import layer_accuracy
     from mimray.report.curves import loss_curve
-    from mimray.study.sweep_copy import SweepCopy
+    from mimray.study.sweep_copy import sweep_copy
     from mimray.study.tuner import is_over, room_for, run_trials
     from mimray.study.watching import Watch
 
@@ -56,7 +56,7 @@ def _run(sweep: Sweep, cells: list[Cell], objective: Objective, folder: SweepFol
         objective.check(cells)
         with room_for(cells) as plan:
             folder.save()
-            copy = SweepCopy(sweep, cells, folder)
+            copy = sweep_copy(sweep, cells, folder)
             watch = Watch(cells, objective, folder, copy, Console().say, over, choice.total)
             watch.begin(plan.at_once)
             draws = Draws(loss_curve, layer_accuracy)

@@ -40,7 +40,7 @@ def sweep(folder) -> str:
     from mimray.report.curves import loss_curve
     from mimray.study.grid import load_sweep
     from mimray.study.objective import objective_of
-    from mimray.study.sweep_copy import SweepCopy
+    from mimray.study.sweep_copy import sweep_copy
     from mimray.study.sweep_folder import SweepFolder
     from mimray.train.launch import launch
 
@@ -54,7 +54,7 @@ def sweep(folder) -> str:
     objective_of(sweep, cells)
     sweep_folder = SweepFolder(sweep, cells)
     sweep_folder.save()
-    copy = SweepCopy(sweep, cells, sweep_folder)
+    copy = sweep_copy(sweep, cells, sweep_folder)
     for cell in cells:
         launch(cell.recipe, Quiet(), loss_curve, here=True)
     copy.close(cells, "finished", {}, {})

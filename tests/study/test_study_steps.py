@@ -87,7 +87,7 @@ def test_losses_at_the_end_are_those_of_the_runs_own_validation(study):
 
 
 def test_reconstructions_stand_side_by_side(study):
-    place = study.folder.run.path.replace(
+    place = study.folder.files.path.replace(
         "studies/tiny", f"{study.cell.name}/figures/train_and_val.png"
     )
     assert Path(place).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -9,9 +9,9 @@ from typing import Any
 from mimray.errors import Stopped, UserError
 from mimray.evaluate.table_files import table_files
 from mimray.study.grid import Cell
+from mimray.study.parent_copy import ParentCopy
 from mimray.study.scaling.account import Account
 from mimray.study.scaling.cells import Laid, said
-from mimray.study.scaling.copy import StudyCopy
 from mimray.study.scaling.folder import StudyFolder
 from mimray.study.scaling.hours import Hours
 from mimray.study.scaling.plan import Needs, most_workers
@@ -44,7 +44,7 @@ class Book:
     """Satisfies `Listener`: notes in the study's folder, a line for people, and the table."""
 
     def __init__(
-        self, laid: Laid, steps: Sequence[Step], folder: StudyFolder, copy: StudyCopy, say: Say
+        self, laid: Laid, steps: Sequence[Step], folder: StudyFolder, copy: ParentCopy, say: Say
     ) -> None:
         self.laid, self.steps, self.folder = laid, steps, folder
         self.copy, self.say = copy, say

@@ -11,7 +11,7 @@ from mimray.evaluate.cells import Draws
 from mimray.study.grid import Cell
 from mimray.study.scaling.budget import choose_cells
 from mimray.study.scaling.cells import Laid, load_study, said
-from mimray.study.scaling.copy import StudyCopy
+from mimray.study.scaling.copy import study_copy
 from mimray.study.scaling.driver import Book, Session, run_steps, unfinished
 from mimray.study.scaling.folder import StudyFolder
 from mimray.study.scaling.hours import (
@@ -36,16 +36,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Run what is not finished, and report; exit 3 if a cell failed."""
     laid = load_study(arguments.study, arguments.overrides)
     folder = StudyFolder(laid)
-    steps = open_study(laid, folder)
     with ExitStack() as stack:
+        if not arguments.dry_run:
+            stack.enter_context(folder.held())
+        steps = open_study(laid, folder)
         session = Session(laid, steps, stack)
         hosts = own_hosts(laid, steps) or [host.node for host in session.hosts()]
         needs = Needs(hosts)
         needs.check(laid.cells, steps)
         if not arguments.dry_run:
-            fence = folder.fence()
-            fence.claim()
-            stack.callback(fence.release)
             folder.begin()
         hours = _predict(arguments, laid, steps, folder, needs, session)
         _say_hours(arguments, laid, folder, hours, steps, needs)
@@ -176,7 +175,7 @@ def _go(
 ) -> None:
     """Run what is left, and leave the table behind, also where it is stopped."""
     console = Console()
-    book = Book(laid, steps, folder, StudyCopy(laid, folder), console.say)
+    book = Book(laid, steps, folder, study_copy(laid, folder), console.say)
     folder.status = "running"
     folder.save()
     status = "stopped"
