@@ -20,8 +20,8 @@ _LOOKS = "attention_distance_px_at_192"
 def ridge_figure(
     rows: Rows, title: str, score: str, ridge: tuple[float, float], notes: dict[str, str]
 ) -> bytes | None:
-    """Draw rows of `mimray.study.ridge.COLUMNS` as PNG: `score`, top1 or skill, over AvgDist and, where
-    any run was analysed, mean attention distance over AvgDist.
+    """Draw rows of `mimray.study.sweeps.ridge.COLUMNS` as PNG: `score`, top1 or skill, over AvgDist and,
+    where any run was analysed, mean attention distance over AvgDist.
 
     Both in pixels of a picture of 192 px, as the `ridge`. A dot a run, a colour a unit of the mask, a
     shape a strategy, the mask ratio beside it. None where no run has either. `notes`: conventions, for

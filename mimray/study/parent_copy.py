@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from mimray.recipe.running import Run
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
 from mimray.study.notes import Notes
 from mimray.tracking import Copy, Head, Parent, reason
 from mimray.train.parent import store_of

@@ -11,7 +11,7 @@ from typing import TypeVar
 from mimray.errors import UserError
 from mimray.evaluate.workers import Share
 from mimray.recipe import Recipe, Speed, TrainingRecipe
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
 from mimray.train.parent import store_of
 from mimray.train.resources import Node, cluster_nodes, lay_out
 from mimray.train.run_folder import RunFolder

@@ -7,13 +7,14 @@ from typing import Any
 
 from mimray.errors import RunFailed, UserError
 from mimray.evaluate.table_files import table_files
-from mimray.study.choosing import choice_of
-from mimray.study.grid import Cell, load_sweep
-from mimray.study.objective import Objective, objective_of, progress_metric
-from mimray.study.ridge import RIDGE
-from mimray.study.sweep import Sweep
-from mimray.study.sweep_folder import SweepFolder
-from mimray.study.sweep_table import best_of, best_recipe, columns, spread_of, sweep_rows
+from mimray.study.cell import Cell
+from mimray.study.sweeps.choosing import choice_of
+from mimray.study.sweeps.folder import SweepFolder
+from mimray.study.sweeps.grid import load_sweep
+from mimray.study.sweeps.objective import Objective, objective_of, progress_metric
+from mimray.study.sweeps.ridge import RIDGE
+from mimray.study.sweeps.sweep import Sweep
+from mimray.study.sweeps.table import best_of, best_recipe, columns, spread_of, sweep_rows
 from mimray.train.console import Console
 from mimray.train.run_folder import to_json
 from mimray.verbs.screen import screen
@@ -41,9 +42,9 @@ def _run(sweep: Sweep, cells: list[Cell], objective: Objective, folder: SweepFol
     from mimray.evaluate.cells import Draws
     from mimray.report.accuracy import layer_accuracy
     from mimray.report.curves import loss_curve
-    from mimray.study.sweep_copy import sweep_copy
-    from mimray.study.tuner import is_over, room_for, run_trials
-    from mimray.study.watching import Watch
+    from mimray.study.sweeps.copy import sweep_copy
+    from mimray.study.sweeps.tuner import is_over, room_for, run_trials
+    from mimray.study.sweeps.watching import Watch
 
     choice = choice_of(sweep, cells)
     with folder.held():

@@ -38,10 +38,10 @@ def sweep(folder) -> str:
 
     from mimray.evaluate.cells import Quiet
     from mimray.report.curves import loss_curve
-    from mimray.study.grid import load_sweep
-    from mimray.study.objective import objective_of
-    from mimray.study.sweep_copy import sweep_copy
-    from mimray.study.sweep_folder import SweepFolder
+    from mimray.study.sweeps.copy import sweep_copy
+    from mimray.study.sweeps.folder import SweepFolder
+    from mimray.study.sweeps.grid import load_sweep
+    from mimray.study.sweeps.objective import objective_of
     from mimray.train.launch import launch
 
     settings = dict(one.split("=", 1) for one in SHORT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mimray.errors import UserError
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
 from mimray.study.scaling.cells import Laid
 from mimray.study.scaling.design import choose, slopes
 from mimray.study.scaling.folder import StudyFolder

@@ -16,7 +16,7 @@ from mimray.errors import UserError
 from mimray.recipe import Recipe, load_recipe
 from mimray.settings_errors import explain, nearest
 from mimray.shares import share
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
 from mimray.study.placing import settled
 from mimray.study.scaling.study import Settings, Study
 from mimray.train.tasks.check_pretraining import check_model

@@ -8,7 +8,7 @@ from typing import Any
 
 from mimray.errors import Stopped, UserError
 from mimray.evaluate.table_files import table_files
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
 from mimray.study.parent_copy import ParentCopy
 from mimray.study.scaling.account import Account
 from mimray.study.scaling.cells import Laid, said

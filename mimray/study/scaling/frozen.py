@@ -14,7 +14,7 @@ from mimray.evaluate.checkpoint import open_checkpoint
 from mimray.evaluate.frozen import Question, absolute_data, read_record
 from mimray.evaluate.probing import Kind
 from mimray.evaluate.workers import Here
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
 from mimray.study.placing import storage_of
 from mimray.study.scaling.steps import Drawings, Place, Values
 from mimray.train.run_folder import RunFolder

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mimray.errors import UserError
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
 from mimray.study.scaling.account import Need
 from mimray.study.scaling.folder import StudyFolder
 from mimray.study.scaling.steps import Step

@@ -20,7 +20,7 @@ from mimray.data.rowset import RowSet
 from mimray.data.subset import digest
 from mimray.errors import UserError
 from mimray.hashing import Purpose, key
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
 from mimray.study.scaling.cells import said
 from mimray.study.scaling.steps import Drawings, Place, Shown, Values
 from mimray.train.parent import run_behind, tell_parent

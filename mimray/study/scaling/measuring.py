@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mimray.data.files import join
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
 from mimray.study.scaling.steps import Drawings, Place, Values, train
 from mimray.train.profile import shortened
 from mimray.train.run_folder import RunFolder, to_json

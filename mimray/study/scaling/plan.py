@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mimray.errors import UserError
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
 from mimray.study.scaling.account import Account, Need, check_room, need_of
 from mimray.study.scaling.cells import Laid, said
 from mimray.study.scaling.folder import StudyFolder
 from mimray.study.scaling.frozen import FrozenStep
 from mimray.study.scaling.losses import LossesStep
 from mimray.study.scaling.steps import FinetuneStep, Pretrain, Step, check_steps
-from mimray.study.sweep import Finetune
+from mimray.study.sweeps.sweep import Finetune
 from mimray.train.cluster import private_cpus
 from mimray.train.resources import Node
 

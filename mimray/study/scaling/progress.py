@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mimray.errors import UserError
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
 from mimray.study.scaling.folder import StudyFolder
 from mimray.study.scaling.steps import Step
 from mimray.train.fence import Fence

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from mimray.errors import MimrayError
 from mimray.evaluate.workers import Share
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
 from mimray.study.placing import wait_for_room
 from mimray.study.scaling.steps import Drawings, Place, Step
 from mimray.train.resources import Node

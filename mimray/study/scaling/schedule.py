@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from mimray.evaluate.workers import in_own_words
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
 from mimray.study.scaling.account import Account, Need, Taken
 from mimray.study.scaling.runners import Actor, Runners, Work
 from mimray.study.scaling.steps import Step

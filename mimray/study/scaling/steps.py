@@ -17,10 +17,10 @@ from mimray.evaluate.cells import Draws, Quiet
 from mimray.evaluate.workers import Share
 from mimray.mim.model import MaskedImageModel
 from mimray.recipe import FinetuneRecipe, Recipe, TrainingRecipe
-from mimray.study.grid import Cell
-from mimray.study.objective import FinetuneTop1
+from mimray.study.cell import Cell
 from mimray.study.placing import placed
-from mimray.study.sweep import Finetune
+from mimray.study.sweeps.objective import FinetuneTop1
+from mimray.study.sweeps.sweep import Finetune
 from mimray.train.run_folder import RunFolder
 
 Values = dict[str, float | None]

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mimray.recipe import NAME, Section
 from mimray.recipe.sections import Seed, Uri
-from mimray.study.sweep import Finetune
+from mimray.study.sweeps.sweep import Finetune
 
 Settings = dict[str, Any]
 """`section.key` and value."""

@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 
 from mimray.errors import UserError
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
+from mimray.study.reading.sizes import split_share
 from mimray.study.scaling.folder import StudyFolder
 from mimray.study.scaling.progress import LEFT_OUT, state_of
 from mimray.study.scaling.steps import Step
-from mimray.study.sizes import split_share
 
 Rows = list[dict[str, Any]]
 Columns = dict[str, pa.DataType]

@@ -9,7 +9,7 @@ from typing import Any
 from mimray.data.files import join
 from mimray.errors import UserError
 from mimray.evaluate.table_files import table_files, write_files
-from mimray.study.ridge import COLUMNS, RIDGE, Ridge, read_ridge
+from mimray.study.sweeps.ridge import COLUMNS, RIDGE, Ridge, read_ridge
 from mimray.train.run_folder import to_json
 from mimray.verbs.screen import screen
 

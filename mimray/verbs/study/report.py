@@ -19,11 +19,11 @@ from mimray.report.study_proxy import (
     train_against_val,
 )
 from mimray.report.study_published import over_published
-from mimray.study.findings import Findings, analyse, known_predictions
-from mimray.study.published import published_table
-from mimray.study.report import as_json, as_markdown, figure_rows, prediction_table
-from mimray.study.sentences import sentences
-from mimray.study.table import TOP1, read_table
+from mimray.study.reading.findings import Findings, analyse, known_predictions
+from mimray.study.reading.published import published_table
+from mimray.study.reading.report import as_json, as_markdown, figure_rows, prediction_table
+from mimray.study.reading.sentences import sentences
+from mimray.study.reading.table import TOP1, read_table
 from mimray.verbs.screen import screen
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from mimray.errors import RunFailed, UserError
 from mimray.evaluate.cells import Draws
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
 from mimray.study.scaling.budget import choose_cells
 from mimray.study.scaling.cells import Laid, load_study, said
 from mimray.study.scaling.copy import study_copy

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mimray.study.grid import Cell
+from mimray.study.cell import Cell
+from mimray.study.reading.wording import count, in_iterations, size
 from mimray.study.scaling.cells import Laid
 from mimray.study.scaling.folder import StudyFolder
 from mimray.study.scaling.hours import Hours
 from mimray.study.scaling.progress import State, state_of
 from mimray.study.scaling.steps import Step
 from mimray.study.scaling.table import Rows, study_rows
-from mimray.study.wording import count, in_iterations, size
 from mimray.train.console import duration
 
 if TYPE_CHECKING:

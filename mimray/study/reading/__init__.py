@@ -1,0 +1,1 @@
+"""What a table of finished runs says about scaling."""

@@ -1,0 +1,146 @@
+"""What a study's table says, in plain sentences, each with its figures and 90 % intervals.
+
+A statement whose interval spans zero is not made: the sentence says "cannot say" and what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mimray.study.reading.advice import advice
+from mimray.study.reading.correlation import Correlation, line
+from mimray.study.reading.extrapolation import Prediction, carried_error, covers, mean_error
+from mimray.study.reading.findings import Findings, known_predictions
+from mimray.study.reading.overfitting import Overfitting, split_runs
+from mimray.study.reading.table import StudyTable
+from mimray.study.reading.wording import (
+    VAL_LOSS,
+    cannot_say,
+    count,
+    in_iterations,
+    listed,
+    loss,
+    score_change,
+    task_name,
+)
+
+
+def sentences(found: Findings) -> list[str]:
+    """Over-fitting; what paid and pays next; what the validation loss predicts; extrapolation."""
+    return [
+        *_overfitting(found.table, list(found.overfitting.values())),
+        *advice(found),
+        *_proxy(found),
+        *_extrapolation(found),
+    ]
+
+
+# ----- over-fitting ---------------------------------------------------------------------------------------
+
+
+def _overfitting(table: StudyTable, bad: Sequence[Overfitting]) -> list[str]:
+    pairs = table.pairs()
+    alone = sum(len(runs) == 1 for runs in pairs.values())
+    said = []
+    if alone < len(pairs):
+        said = [_which(bad, len(pairs) - alone), *_falls(bad)]
+    if alone:
+        which = f"{count(alone, 'pair')} of a model and its data with one length only"
+        said.append(cannot_say(f"whether longer training over-fits {which}"))
+    return said
+
+
+def _which(bad: Sequence[Overfitting], pairs: int) -> str:
+    what = f"{count(pairs, 'pair')} of a model and its data"
+    if not bad:
+        return f"Of {what} none over-fits: longer training never raised the {VAL_LOSS}."
+    where = []
+    for step in sorted({one.rises[0] for one in bad}):
+        models: dict[str, list[str]] = {}
+        for one in bad:
+            if one.rises[0] == step:
+                models.setdefault(one.data, []).append(one.model)
+        on = "; ".join(f"{listed(names)} on {data}" for data, names in models.items())
+        where.append(f"From {in_iterations(step[0])} to {in_iterations(step[1])}: {on}.")
+    return (
+        f"Of {what} {len(bad)} over-fit, which is to say that longer training raised their {VAL_LOSS}. "
+        + " ".join(where)
+    )
+
+
+def _falls(bad: Sequence[Overfitting]) -> list[str]:
+    falling = [f"{one.model} on {one.data}" for one in bad if one.falls]
+    if not falling:
+        return []
+    return [
+        f"Of these {len(bad)}, top-1 fell with longer training in {len(falling)}: {listed(falling)}."
+    ]
+
+
+# ----- what the validation loss predicts -------------------------------------------------------------
+
+
+def _proxy(found: Findings) -> list[str]:
+    said = []
+    kinds = split_runs(found.table)
+    for task, by_kind in found.correlations.items():
+        for kind in ("not_overfitting", "overfitting"):
+            if kinds[kind]:
+                said.append(_together(by_kind[kind], kind, task, VAL_LOSS))
+            points = [(r.val_loss, r.scores[task]) for r in kinds[kind] if task in r.scores]
+            if kind == "not_overfitting" and (fitted := line(points)) is not None:
+                say = score_change(task, found.table)
+                said.append(
+                    f"There, a {VAL_LOSS} lower by 0.01 goes with {say(-0.01 * fitted.slope)} of "
+                    f"{task_name(task)}, and 90 % of runs lie within {say(fitted.within)[1:]} of that line."
+                )
+    for task, by_kind in found.train_correlations.items():
+        for kind in ("not_overfitting", "overfitting"):
+            if by_kind[kind].runs:
+                said.append(_together(by_kind[kind], kind, task, "training loss"))
+    return said
+
+
+def _together(one: Correlation, kind: str, task: str, which: str) -> str:
+    of = "that over-fit" if kind == "overfitting" else "that do not over-fit"
+    start = (
+        f"{which.capitalize()} and {task_name(task)} over {count(one.runs, 'run')} of pairs {of}"
+    )
+    if one.pearson is None or one.spearman is None:
+        return f"{start}: cannot say, with so few or so alike."
+    figures = f"Spearman {one.spearman:.3f}, Pearson {one.pearson:.3f}"
+    if one.spearman_interval is None:
+        return f"{start}: {figures}, cannot say how sure with so few pairs."
+    low, high = one.spearman_interval
+    figures = f"Spearman {one.spearman:.3f} ({low:.3f} to {high:.3f}), Pearson {one.pearson:.3f}"
+    if low <= 0.0 <= high:
+        return f"{start}: cannot say whether they go together: {figures}."
+    way = "the lower the one, the higher the other" if high < 0 else "they rise and fall together"
+    return f"{start}: {way}: {figures}."
+
+
+# ----- extrapolation ---------------------------------------------------------------------------------
+
+
+def _extrapolation(found: Findings) -> list[str]:
+    if isinstance(found.predictions, str):
+        return [cannot_say(found.predictions)]
+    before, last = map(in_iterations, found.table.lengths()[-2:])
+    known = known_predictions(found)
+    said = []
+    error, carried = mean_error(known), carried_error(known)
+    if error is not None and carried is not None:
+        said.append(
+            f"From its two shorter trainings and models of other sizes, a model's loss at {last} is "
+            f"predicted with a mean error of {loss(error)} over {count(len(known), 'pair')} (the loss at "
+            f"{before} taken as it is: {loss(carried)}); {sum(map(covers, known))} of {len(known)} lie "
+            "in their 90 % intervals."
+        )
+    return said + [_expected(one, last) for one in found.predictions if one.actual is None]
+
+
+def _expected(one: Prediction, last: str) -> str:
+    said = f"{one.model} on {one.data}, not trained to {last}, should come to {loss(one.predicted)}"
+    if one.low is None or one.high is None:
+        return f"{said}; cannot say how sure that is."
+    return f"{said} ({loss(one.low)} to {loss(one.high)})."

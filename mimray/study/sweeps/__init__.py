@@ -1,0 +1,1 @@
+"""Sweeps of recipes on Ray Tune."""

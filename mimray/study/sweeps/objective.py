@@ -1,0 +1,240 @@
+"""What trials are ranked by. A reconstruction loss is none: it does not compare over masks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mimray.data.collections import check_pair, open_pictures
+from mimray.errors import UserError
+from mimray.evaluate.cells import Draws
+from mimray.evaluate.checkpoint import open_checkpoint
+from mimray.evaluate.frozen import Question, absolute_data, read_record
+from mimray.evaluate.score import finetuned_metric
+from mimray.evaluate.workers import Here, Share
+from mimray.recipe import FinetuneRecipe, Speed, load_finetune_recipe
+from mimray.study.cell import Cell
+from mimray.study.placing import placed, storage_of, trains_here
+from mimray.study.sweeps.sweep import Finetune, Knn, Sweep
+from mimray.train.clerk import Progress
+from mimray.train.run_folder import RunFolder
+
+_OF_SWEEP = ("model.weights", "run.name", "run.storage", "run.tracking")
+
+
+class Objective(Protocol):
+    """`metric`: the name under which tables have it; higher is better. `label`: for people."""
+
+    @property
+    def metric(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        """Raises UserError for what can be known to be wrong before a trial starts."""
+        ...
+
+    def trainers(self, cell: Cell) -> Speed | None:
+        """What a group of trainers takes that `measure` starts; None where it computes in its process."""
+        ...
+
+    def measure(self, cell: Cell, share: Share, draws: Draws, progress: Progress) -> None:
+        """What is still to be computed of a cell whose pre-training is finished. Raises UserError or
+        RunFailed."""
+        ...
+
+    def value(self, cell: Cell) -> float | None:
+        """From the cell's own files alone; None where it is not known yet."""
+        ...
+
+
+def objective_of(sweep: Sweep, cells: Sequence[Cell]) -> Objective:
+    """The sweep's. Raises UserError where settings of it do not fit."""
+    if sweep.objective == "finetune":
+        return FinetuneTop1(sweep.name, sweep.finetune or Finetune())
+    if sweep.objective == "knn":
+        return KnnTop1(sweep.name, sweep.knn)
+    return Skill(cells[0].recipe.run.reference_mask is not None)
+
+
+def progress_metric(cells: Sequence[Cell]) -> str:
+    """What every validation tells, and trials may be ended by."""
+    return Skill(cells[0].recipe.run.reference_mask is not None).metric
+
+
+@dataclass(frozen=True)
+class Skill:
+    """Satisfies `Objective`: 1 - loss / nearest-pixel fill on held-out pictures, in the end of the run."""
+
+    under_reference: bool
+
+    @property
+    def metric(self) -> str:
+        return "val/reference_skill" if self.under_reference else "val/skill"
+
+    @property
+    def label(self) -> str:
+        return "skill under the reference mask" if self.under_reference else "skill"
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        pass  # the grid has seen to it
+
+    def trainers(self, cell: Cell) -> Speed | None:
+        return None
+
+    def measure(self, cell: Cell, share: Share, draws: Draws, progress: Progress) -> None:
+        pass  # the run itself has
+
+    def value(self, cell: Cell) -> float | None:
+        record = cell.record()
+        if record is None or record["status"] != "finished":
+            return None
+        value: float | None = record["final"].get(self.metric)
+        return value
+
+
+@dataclass(frozen=True)
+class FinetuneTop1:
+    """Satisfies `Objective`: top-1 after the last epoch of a fine-tuning from the run's last checkpoint."""
+
+    sweep: str
+    settings: Finetune
+    metric = "finetune/top1"
+    label = "fine-tuned top-1"
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        from mimray.train.prepare import open_data
+        from mimray.train.tasks.check_finetuning import check_names
+
+        for setting in self.settings.set:
+            if setting in _OF_SWEEP:
+                raise UserError(f"finetune: the sweep sets {setting} itself; leave it out")
+        for cell in cells:
+            try:
+                recipe = self._recipe(cell, None)
+                check_names(recipe)
+            except UserError as error:
+                raise UserError(f"finetune, cell {cell.words}: {error}") from None
+            theirs, ours = recipe.speed.most_workers, cell.recipe.speed.most_workers
+            if theirs > ours:
+                raise UserError(
+                    f"finetune: {self.settings.recipe} has speed.workers={theirs}, and a trial takes as "
+                    f"much of the cluster as its pre-training, speed.workers={ours}; write finetune: "
+                    f"{{set: {{speed.workers: {ours}}}}}"
+                )
+        try:
+            open_data(self._recipe(cells[0], None))
+        except UserError as error:
+            raise UserError(f"finetune: {error}") from None
+
+    def trainers(self, cell: Cell) -> Speed | None:
+        recipe = self._recipe(cell, None)
+        return None if trains_here(recipe) else recipe.speed
+
+    def measure(self, cell: Cell, share: Share, draws: Draws, progress: Progress) -> None:
+        from mimray.train.launch import launch
+
+        recipe, here = placed(self._recipe(cell, RunFolder.of(cell.recipe).uri), share)
+        launch(recipe, progress, draws.loss, here=here)
+
+    def value(self, cell: Cell) -> float | None:
+        record = RunFolder.of(self._recipe(cell, None)).record()
+        if record is None or record["status"] != "finished":
+            return None
+        value: float = record["final"][finetuned_metric(record["final"])]
+        return value
+
+    def _recipe(self, cell: Cell, run: str | None) -> FinetuneRecipe:
+        """Of a cell; `run`: what it starts from, once that is there. The name is the same with and without,
+        for the cell's name says it."""
+        own = cell.recipe
+        model = own.model.model_dump(include={"encoder", "image_size", "window"})
+        recipe = plain = self._loaded(model)
+        if run is not None:
+            wanted = plain.model
+            found = open_checkpoint(run, wanted.encoder, wanted.image_size, wanted.window)
+            recipe = self._loaded(found.model)
+        update: dict[str, Any] = {
+            "name": f"{cell.name}-finetune-{plain.digest()[:8]}",
+            "storage": storage_of(cell),
+            "tracking": own.run.tracking,
+            "experiment": self.sweep,
+        }
+        return recipe.model_copy(update={"run": recipe.run.model_copy(update=update)})
+
+    def _loaded(self, model: dict[str, Any]) -> FinetuneRecipe:
+        words = [f"model.{name}={json.dumps(value)}" for name, value in model.items()]
+        words += [f"{name}={json.dumps(value)}" for name, value in self.settings.set.items()]
+        return load_finetune_recipe(self.settings.recipe, words)
+
+
+@dataclass(frozen=True)
+class KnnTop1:
+    """Satisfies `Objective`: top-1 of the nearest neighbours of the last layer's pooled features."""
+
+    sweep: str
+    pictures: Knn | None
+    metric = "knn/top1"
+    label = "kNN top-1"
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        if "://" in storage_of(cells[0]):
+            raise UserError(
+                f"objective=knn: features are mapped from files, and run.storage={storage_of(cells[0])} "
+                f"is no local folder"
+            )
+        for train, val in dict.fromkeys(self._pictures(cell) for cell in cells):
+            try:
+                check_pair(open_pictures(train, "train"), open_pictures(val, "val"))
+            except UserError as error:
+                raise UserError(f"objective=knn: {error}") from None
+
+    def trainers(self, cell: Cell) -> Speed | None:
+        return None
+
+    def measure(self, cell: Cell, share: Share, draws: Draws, progress: Progress) -> None:
+        asked = self._question(cell)
+        asked.answer(draws.layers, progress.say, lambda: nullcontext(Here(share)))
+
+    def value(self, cell: Cell) -> float | None:
+        record = read_record(Path(storage_of(cell)) / "evaluate" / self._name(cell))
+        return None if record is None else record["chosen"]["top1"]
+
+    def _pictures(self, cell: Cell) -> tuple[str, str]:
+        """To learn from, and to test."""
+        data = cell.recipe.data
+        if self.pictures is not None:
+            return absolute_data(self.pictures.train), absolute_data(self.pictures.val)
+        if data.val is None:
+            raise UserError(
+                "objective=knn: needs pictures with labels, of which some are for the test; write "
+                "knn: {train: URI, val: URI}"
+            )
+        return absolute_data(data.train), absolute_data(data.val)
+
+    def _name(self, cell: Cell) -> str:
+        told = " ".join([*self._pictures(cell), *["upright"] * cell.recipe.data.upright])
+        return f"{cell.name}-knn-{_short(told)}"
+
+    def _question(self, cell: Cell) -> Question:
+        train, val = self._pictures(cell)
+        return Question(
+            "knn",
+            open_checkpoint(RunFolder.of(cell.recipe).uri),
+            train,
+            val,
+            Path(storage_of(cell)),
+            layers="last",
+            upright=cell.recipe.data.upright,
+            name=self._name(cell),
+        )
+
+
+def _short(told: str) -> str:
+    return hashlib.sha256(told.encode()).hexdigest()[:8]

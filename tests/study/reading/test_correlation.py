@@ -1,0 +1,119 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from mimray.study.reading.correlation import correlations, line, pearson, spearman, train_loss
+from mimray.study.reading.intervals import bootstrap, mean_interval, percentile_interval
+from mimray.study.reading.overfitting import overfitting_pairs, split_runs
+from mimray.study.reading.table import StudyTable
+from tests.study.reading.tables import PUBLISHED, change, law_table
+
+pytestmark = pytest.mark.unit
+
+VALUES = st.lists(st.tuples(st.integers(-50, 50), st.integers(-50, 50)), min_size=3, max_size=30)
+S, B, L, H, G = (f"SwinV2-{name}" for name in ("Small", "Base", "Large", "Huge", "giant"))
+
+
+def test_the_cells_that_over_fit_are_the_papers():
+    bad = overfitting_pairs(PUBLISHED)
+    both, last = ((125000, 250000), (250000, 500000)), ((250000, 500000),)
+    rising = {(s, "ImageNet-1K 10%"): both for s in (S, B, L)}
+    rising |= {(L, "ImageNet-1K 20%"): both, (H, "ImageNet-1K 20%"): both}
+    rising |= {(S, "ImageNet-1K 20%"): last, (B, "ImageNet-1K 20%"): last}
+    rising |= {(H, "ImageNet-1K 50%"): last, (G, "ImageNet-1K 50%"): last}
+    assert {pair: one.rises for pair, one in bad.items()} == rising
+
+
+def test_top1_falls_where_the_paper_has_it():
+    falls = {pair: one.falls for pair, one in overfitting_pairs(PUBLISHED).items() if one.falls}
+    both, last = ((125000, 250000), (250000, 500000)), ((250000, 500000),)
+    assert falls == {
+        (B, "ImageNet-1K 10%"): last,
+        (L, "ImageNet-1K 10%"): both,
+        (L, "ImageNet-1K 20%"): last,
+        (H, "ImageNet-1K 20%"): both,
+        (G, "ImageNet-1K 50%"): last,
+    }
+
+
+def test_a_level_loss_does_not_over_fit_and_one_rise_takes_the_whole_pair():
+    table = law_table()
+    level = change(table, ("a", "all", 400_000), val_loss=table.pairs()["a", "all"][1].val_loss)
+    assert overfitting_pairs(level) == {}
+    risen = change(table, ("a", "all", 200_000), val_loss=0.9)
+    kinds = split_runs(risen)
+    assert [run.pair for run in kinds["overfitting"]] == [("a", "all")] * 3
+    assert len(kinds["not_overfitting"]) == len(kinds["all"]) - 3
+
+
+def test_the_published_coefficients():
+    kinds = correlations(PUBLISHED)["top1"]
+    found = {kind: (one.runs, one.pearson, one.spearman) for kind, one in kinds.items()}
+    wanted = {
+        "all": (63, -0.786, -0.897),
+        "not_overfitting": (36, -0.956, -0.9735),
+        "overfitting": (27, -0.697, -0.723),
+    }
+    for kind, (runs, by_value, by_rank) in wanted.items():
+        assert found[kind] == (
+            runs,
+            pytest.approx(by_value, abs=5e-4),
+            pytest.approx(by_rank, abs=5e-4),
+        )
+    for one in kinds.values():
+        low, high = one.pearson_interval
+        assert -1 <= low < one.pearson < high < 0
+
+
+@given(VALUES)
+def test_coefficients_are_scipys(points):
+    x, y = np.array(points, dtype=float).T
+    if len(set(x)) < 2 or len(set(y)) < 2:
+        assert pearson(points) is None and spearman(points) is None
+        return
+    assert pearson(points) == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-9)
+    assert spearman(points) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-9)
+
+
+@given(VALUES, st.floats(0.1, 10), st.floats(-5, 5))
+def test_a_positive_scale_and_a_shift_change_no_coefficient(points, scale, shift):
+    moved = [(scale * x + shift, y) for x, y in points]
+    for coefficient in (pearson, spearman):
+        before, after = coefficient(points), coefficient(moved)
+        assert after == (None if before is None else pytest.approx(before, abs=1e-6))
+
+
+def test_two_points_and_four_groups_bound_what_is_said():
+    assert pearson([(0, 1), (1, 2)]) is None
+    assert bootstrap([[(0, 1)], [(1, 2)], [(2, 3)]], pearson) is None
+    assert bootstrap([[(x, x)] for x in range(8)], pearson) == pytest.approx((1.0, 1.0))
+
+
+def test_a_line_is_scipys_with_its_prediction_interval():
+    points = [(x / 7, 3 - 2 * x / 7 + 0.1 * (-1) ** x) for x in range(9)]
+    x, y = np.array(points).T
+    fitted = stats.linregress(x, y)
+    residual = y - fitted.intercept - fitted.slope * x
+    half = stats.t.ppf(0.95, 7) * math.sqrt(residual @ residual / 7 * (1 + 1 / 9))
+    assert (line(points).slope, line(points).within) == pytest.approx((fitted.slope, half))
+    assert line(points[:2]) is None
+
+
+def test_intervals_in_closed_form():
+    low, high = mean_interval([1.0, 2.0, 3.0])
+    assert (low, high) == pytest.approx(stats.t.interval(0.9, 2, 2.0, 1 / math.sqrt(3)))
+    assert mean_interval([1.0]) is None and percentile_interval([]) is None
+    assert percentile_interval(range(101)) == pytest.approx((5.0, 95.0))
+
+
+def test_the_training_loss_is_compared_where_the_table_has_one():
+    runs = tuple(replace(run, train_loss=-run.val_loss) for run in PUBLISHED.runs[:30])
+    table = StudyTable("t", (*runs, *PUBLISHED.runs[30:]))
+    found = correlations(table, train_loss)["top1"]["all"]
+    of_val = correlations(StudyTable("t", PUBLISHED.runs[:30]))["top1"]["all"]
+    assert found.runs == 30 and found.pearson == pytest.approx(-of_val.pearson)
