@@ -7,7 +7,7 @@ import pytest
 
 from mimray.cli import main
 from mimray.recipe import load_finetune_recipe, load_recipe
-from mimray.study.ridge import RIDGE, read_ridge
+from mimray.study.sweeps.ridge import RIDGE, read_ridge
 from mimray.train.run_folder import to_json
 
 pytestmark = pytest.mark.unit
@@ -162,7 +162,7 @@ def test_a_sweep_by_its_file(tmp_path, capsys):
     ask = ["analyze", "ridge", str(file), f"run.storage={tmp_path / 'runs'}"]
     assert main(ask) == 2
     assert "no pre-training of it has begun" in capsys.readouterr().err
-    from mimray.study.grid import load_sweep
+    from mimray.study.sweeps.grid import load_sweep
 
     _, (cell, _) = load_sweep(str(file), [f"run.storage={tmp_path / 'runs'}"])
     mask = {"hidden_ratio": 0.4, "average_distance": 5.0}
