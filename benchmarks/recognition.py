@@ -55,8 +55,8 @@ def finetuning(data: str, length: int, labels: str, seed: int) -> list[str]:
     ]
 
 
-def trained(kind: str, name: str, words: list[str], folder: Path) -> dict[str, Any]:
-    """A run's record, from its folder where it is finished."""
+def trained(kind: str, name: str, words: list[str], folder: Path) -> dict[str, float]:
+    """What a run's record has at its end, from its folder where it is finished."""
     from mimray.recipe import load_finetune_recipe, load_recipe
     from mimray.train.launch import launch
 
@@ -65,7 +65,7 @@ def trained(kind: str, name: str, words: list[str], folder: Path) -> dict[str, A
     recipe = load("demo" if kind == "pretrain" else "finetune_demo", words)
     record, _ = launch(recipe, Silent(), lambda rows, title: b"", here=True)
     print(name, record["final"], file=sys.stderr, flush=True)
-    return record
+    return dict(record["final"])  # the record itself is bound to this process
 
 
 class Silent:
@@ -80,7 +80,7 @@ def arms(options: argparse.Namespace) -> dict[str, list[float]]:
     """Top-1 after the last epoch, for every arm and seed."""
     data, folder, pictures = options.data, Path(options.folder), options.pretrain
     mim = f"mim-{pictures}"
-    found: dict[str, list[Future[dict[str, Any]]]] = {}
+    found: dict[str, list[Future[dict[str, float]]]] = {}
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn")) as pool:
 
         def start(arm: str, length: int, more: list[str]) -> None:
@@ -96,9 +96,7 @@ def arms(options: argparse.Namespace) -> dict[str, list[float]]:
         pretrained.result()
         start("mim", options.finetune, [f"model.weights={folder / mim}"])
         start("scratch_long", options.finetune + pictures, PLAIN)
-        return {
-            arm: [run.result()["final"]["val/top1"] for run in runs] for arm, runs in found.items()
-        }
+        return {arm: [run.result()["val/top1"] for run in runs] for arm, runs in found.items()}
 
 
 def main() -> None:
