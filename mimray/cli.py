@@ -20,11 +20,12 @@ from mimray.redaction import RedactingFormatter, redact
 from mimray.train.signals import leave_on_request
 from mimray.words import analyze, cluster, data, evaluate, reconstruct, study, sweep, weights
 from mimray.words.kinds import OVERRIDES
+from mimray.words.parser import Parser
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The verbs and their words."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mimray",
         description="Masked image modeling on Ray: pre-train on your own pictures and see what was "
         "learned.",
@@ -143,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             logging.getLogger("mimray").debug("", exc_info=True)
         print(f"mimray: {redact(str(error))}", file=sys.stderr)
         return error.exit_code
-    except SystemExit:
+    except (KeyboardInterrupt, SystemExit):  # asked to stop
         print("mimray: stopped; the same command goes on", file=sys.stderr, flush=True)
         os._exit(Stopped.exit_code)  # an interpreter whose Ray was starting may crash as it ends
     except BrokenPipeError:  # `mimray recipe show demo | head`

@@ -6,6 +6,7 @@ that it took away from the very picture; where a pixel was visible, the loss ask
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,10 +43,12 @@ class Reconstruction:
 
     @property
     def skill(self) -> float | None:
-        """1 - loss / the loss of the nearest-pixel fill; None for a target that is classified."""
+        """1 - loss / the loss of the nearest-pixel fill; None for a target that is classified, and for a
+        picture of one colour."""
         if not self.fills:
             return None
-        return skill(self.loss, self.fills["nearest"][1])
+        worth = skill(self.loss, self.fills["nearest"][1])
+        return None if math.isnan(worth) else worth
 
 
 @torch.no_grad()

@@ -95,7 +95,7 @@ def open_checkpoint(
     run = run_behind(weights)
     if run is not None and (path / "run.json").is_file():
         weights = _newest(weights)
-    (digest,) = identities(weights).values()
+    digest = _digest(weights)
     settings = {} if run is None else settings_of(run)
     own = settings.get("model") or _told(weights, encoder)
     name = encoder or own["encoder"]
@@ -119,6 +119,16 @@ def open_checkpoint(
         drop_layers=own.get("drop_layers", 0),
         drop_from=own.get("drop_from", "last"),
     )
+
+
+def _digest(weights: str) -> str:
+    """Of the files. Raises UserError where there are none."""
+    try:
+        (digest,) = identities(weights).values()
+    except UserError as error:  # of a setting that the user did not write
+        told = str(error).removeprefix("model.weights").lstrip(":= ")
+        raise UserError(f"--from {told}") from None
+    return digest
 
 
 def _newest(run: str) -> str:
@@ -148,8 +158,10 @@ def _told(weights: str, encoder: str | None) -> dict[str, Any]:
     try:
         held = read(locate(weights))
         found = describe(recognise(held).read(held)[0])
-    except ValueError as error:  # it begins with the file
-        raise UserError(f"--from {error}") from None
+    except ValueError as error:  # some begin with the file
+        told = str(error)
+        named = told if told.startswith(str(weights)) else f"{weights}: {told}"
+        raise UserError(f"--from {named}") from None
     known = [] if found is None else found.encoders()
     if encoder is None and len(known) != 1:
         what = found or "no family that mimray knows"

@@ -27,6 +27,7 @@ from mimray.evaluate.table_files import Rows
 from mimray.evaluate.transfer_sets import SEVERAL, TransferSet
 from mimray.mim.encoders import ENCODERS
 from mimray.mim.encoders.shortened import DropFrom, shortened_depths, stage_depths
+from mimray.recipe import load_finetune_recipe
 from mimray.settings_errors import nearest
 
 _OWN = ("data.train", "data.val", "model.weights", "model.drop_layers", "model.drop_from",
@@ -79,6 +80,7 @@ def lay_out_drops(
             raise UserError(f"{override!r}: layer-drop sets {name} itself, for every run its own")
     if not drops or len(set(drops)) < len(drops):
         raise UserError(f"--drop {','.join(map(str, drops))}: each once")
+    load_finetune_recipe(recipe, [])  # one for something else would blame model.drop_layers
     suites: dict[int, Suite] = {}
     for drop in sorted(drops, reverse=True):  # what cannot be dropped is told first
         more = [f"model.drop_layers={drop}", f"model.drop_from={drop_from}"] if drop else []

@@ -6,6 +6,7 @@ losses, so both are made here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from torch import Tensor
@@ -46,5 +47,6 @@ def fills(
 
 
 def skill(loss: float, nearest: float) -> float:
-    """1 - loss / the nearest-pixel fill's: below 0 is worse than no learning."""
-    return 1.0 - loss / max(nearest, _LEAST)
+    """1 - loss / the nearest-pixel fill's: below 0 is worse than no learning. NaN where the fill is exact,
+    as on pictures of one colour: nothing was to be learned."""
+    return 1.0 - loss / nearest if nearest > _LEAST else math.nan

@@ -63,11 +63,11 @@ def _add_pictures(action: argparse.ArgumentParser) -> None:
         help="where URI has several (default val)",
     )
     action.add_argument(
-        "--images", type=int, default=1000, metavar="N",
+        "--images", type=count, default=1000, metavar="N",
         help="pictures to look at, spread evenly (default 1000)",
     )  # fmt: skip
     action.add_argument(
-        "--batch", type=int, default=64, metavar="N",
+        "--batch", type=count, default=64, metavar="N",
         help="pictures of a forward pass, over which minibatch CKA is averaged (default 64)",
     )  # fmt: skip
     action.add_argument(

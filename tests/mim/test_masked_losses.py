@@ -55,5 +55,6 @@ def test_a_target_that_is_classified_has_none():
 
 
 def test_skill():
-    assert skill(0.5, 1.0) == 0.5 and skill(2.0, 1.0) == -1.0 and skill(0.0, 0.0) == 1.0
+    assert skill(0.5, 1.0) == 0.5 and skill(2.0, 1.0) == -1.0
     assert math.isnan(skill(1.0, math.nan))
+    assert math.isnan(skill(0.5, 0.0)) and math.isnan(skill(0.5, 1e-13))  # of one colour

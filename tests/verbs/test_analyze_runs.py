@@ -42,17 +42,19 @@ def finetuned(storage, parent, top1, seed=0, recipe="finetune_demo", words=(), *
     )  # fmt: skip
 
 
-def analysed(storage, name, run, distance, size, time, class_token="drop"):
+def analysed(storage, name, run, distance, time, size=96, class_token="drop", pictures=100):
     """What `analyze attention` leaves."""
     model = {
         "weights": str(run),
         "image_size": size,
+        "window": load_recipe("demo").model.window,
         "summary": {"attention_distance_px": distance},
     }
     place = storage / "analyses" / name
     place.mkdir(parents=True)
     options = {"class_token": class_token}
     record = {"kind": "attention", "models": [model], "time": time, "options": options}
+    record["pictures"] = pictures
     (place / "result.json").write_text(json.dumps(record))
 
 
@@ -70,8 +72,8 @@ def sweep(tmp_path):
     for unit, ratio, top1 in ((8, 0.4, 0.4), (16, 0.6, 0.5)):
         finetuned(tmp_path, runs[unit, ratio], top1)
         finetuned(tmp_path, runs[unit, ratio] / "checkpoints", top1 + 0.02, seed=1)
-    analysed(tmp_path, "attention-1", runs[16, 0.6], 40.0, 96, time=1.0)
-    analysed(tmp_path, "attention-2", runs[16, 0.6], 30.0, 96, time=2.0)
+    analysed(tmp_path, "attention-1", runs[16, 0.6], 40.0, time=1.0)
+    analysed(tmp_path, "attention-2", runs[16, 0.6], 30.0, time=2.0)
     return tmp_path, runs
 
 
@@ -102,10 +104,12 @@ def test_the_latest_step_counts_and_no_other_convention(sweep):
     storage, runs = sweep
     run = runs[16, 0.8]
     steps = [run / "checkpoints" / f"step-{number:08d}" for number in (20, 100)]
-    analysed(storage, "attention-late", steps[1], 31.0, 96, time=3.0)
-    analysed(storage, "attention-newer", steps[1], 32.0, 96, time=4.0)
-    analysed(storage, "attention-early", steps[0], 50.0, 96, time=5.0)
-    analysed(storage, "attention-kept", steps[1], 60.0, 96, time=6.0, class_token="keep")
+    analysed(storage, "attention-late", steps[1], 31.0, time=3.0)
+    analysed(storage, "attention-newer", steps[1], 32.0, time=4.0)
+    analysed(storage, "attention-early", steps[0], 50.0, time=5.0)
+    analysed(storage, "attention-kept", steps[1], 60.0, time=6.0, class_token="keep")
+    analysed(storage, "attention-few", steps[1], 70.0, time=7.0, pictures=8)
+    analysed(storage, "attention-large", steps[1], 80.0, time=8.0, size=192)
     rows = {row["run"]: row for row in read_ridge(str(storage), []).rows}
     assert rows["m16-0.8"]["attention_distance_px"] == 32.0
 
@@ -114,14 +118,29 @@ def test_only_fine_tunings_that_compare_stand_in_one_column(sweep):
     storage, runs = sweep
     finetuned(storage, runs[32, 0.8], 0.9, recipe="finetune_transfer")
     finetuned(storage, runs[32, 0.8], 0.9, words=["data.labels=10%"])
-    finetuned(storage, runs[32, 0.8], 0.9, words=["model.drop_layers=2"])
+    finetuned(storage, runs[32, 0.8], 0.9, words=["augment.mixup=0.1"])
     found = read_ridge(str(storage), [])
     assert {row["run"]: row["top1"] for row in found.rows}["m32-0.8"] is None
-    assert found.others == ("finetune_demo", "finetune_demo", "finetune_transfer")
+    assert found.others == (
+        "finetune_demo with other settings",
+        "finetune_transfer",
+        "finetune_demo (data.labels=10%)",
+    )
     other = read_ridge(str(storage), [], "finetune_transfer")
     assert {r["run"]: r["top1"] for r in other.rows} == {
         "m8-0.4": None, "m16-0.6": None, "m16-0.8": None, "m32-0.8": 0.9
     }  # fmt: skip
+
+
+def test_a_shortened_encoder_never_stands_for_a_run_and_few_labels_do_last(tmp_path):
+    run = pretrained(tmp_path, 16, 0.6, 7.2)
+    finetuned(tmp_path, run, 0.1, words=["data.labels=10%"])
+    finetuned(tmp_path, run, 0.2, words=["model.drop_layers=2"])
+    assert [row["top1"] for row in read_ridge(str(tmp_path), []).rows] == [0.1]
+    finetuned(tmp_path, run, 0.3)
+    found = read_ridge(str(tmp_path), [])
+    assert [row["top1"] for row in found.rows] == [0.3]
+    assert found.others == ("finetune_demo (data.labels=10%)",)
 
 
 def test_averaged_weights_stand_for_a_fine_tuning_that_has_them(sweep):

@@ -124,11 +124,12 @@ def _spread(count: int, wanted: int) -> np.ndarray:
 
 
 def _skill(fill: np.ndarray, weight: np.ndarray, loss: float) -> float | None:
-    """Of all pictures together; None for a target that is classified."""
+    """Of all pictures together; None for a target that is classified, or pictures of one colour."""
     from mimray.mim.masked_losses import skill
 
     nearest = float((fill * weight).sum() / weight.sum())
-    return None if np.isnan(nearest) else skill(loss, nearest)
+    worth = skill(loss, nearest)
+    return None if np.isnan(worth) else worth
 
 
 def _model(run: RunFolder, cell: Cell) -> Any:

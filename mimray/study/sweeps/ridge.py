@@ -23,6 +23,7 @@ from mimray.errors import UserError
 from mimray.evaluate.score import finetuned_metric
 from mimray.evaluate.table_files import Rows
 from mimray.settings_errors import nearest
+from mimray.shares import labels_share
 from mimray.study.sweeps.grid import load_sweep
 from mimray.train.parent import run_behind, settings_of
 from mimray.train.run_folder import RunFolder
@@ -140,15 +141,23 @@ def _row(
 
 @dataclass(frozen=True)
 class _Finetunings:
-    """Runs that differ in nothing but their seed and what they start from. `scores`: top-1 after the last
-    epoch, of the averaged weights where weights were averaged, by the URI of the pre-training."""
+    """Runs that differ in nothing but their seed and what they start from. `labels`: as `data.labels`;
+    `scores`: top-1 after the last epoch, of the averaged weights where weights were averaged, by the URI of
+    the pre-training."""
 
     recipe: str
+    labels: str | None
     scores: dict[str, list[float]]
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return self.recipe if self.labels is None else f"{self.recipe} (data.labels={self.labels})"
 
 
 def _finetunings(storage: str, pretrained: Iterable[RunFolder]) -> list[_Finetunings]:
-    """Finished ones beside the pre-trainings, those of most of them first."""
+    """Finished ones of whole encoders, beside the pre-trainings: those of most of them first, then those
+    with more labels."""
     wanted = {run.uri for run in pretrained}
     found: dict[str, _Finetunings] = {}
     for run in run_folders(storage):
@@ -159,30 +168,41 @@ def _finetunings(storage: str, pretrained: Iterable[RunFolder]) -> list[_Finetun
         score = final.get(finetuned_metric(final))
         if parent is None or parent.uri not in wanted or score is None:
             continue
-        group = found.setdefault(_recipe_alone(run), _Finetunings(record["recipe"], {}))
-        group.scores.setdefault(parent.uri, []).append(score)
-    return sorted(found.values(), key=lambda group: (-len(group.scores), group.recipe))
+        settings = settings_of(run)
+        if settings["model"].get("drop_layers", 0):  # what a part of the encoder is worth
+            continue
+        labels = settings["data"].get("labels")
+        own = _Finetunings(record["recipe"], labels, {})
+        found.setdefault(_recipe_alone(settings), own).scores.setdefault(parent.uri, []).append(
+            score
+        )
+    return sorted(
+        found.values(),
+        key=lambda group: (-len(group.scores), -labels_share(group.labels), group.recipe),
+    )
 
 
-def _recipe_alone(run: RunFolder) -> str:
+def _recipe_alone(settings: dict[str, Any]) -> str:
     """What must be the same for scores to compare."""
-    settings = settings_of(run)
-    for name in ("run", "speed"):
-        settings.pop(name, None)
-    settings["model"] = {k: v for k, v in settings["model"].items() if k != "weights"}
-    return yaml.safe_dump(settings)
+    own = {k: v for k, v in settings.items() if k not in ("run", "speed")}
+    own["model"] = {k: v for k, v in own["model"].items() if k != "weights"}
+    return yaml.safe_dump(own)
 
 
 def _choose(
     groups: list[_Finetunings], name: str | None
 ) -> tuple[_Finetunings | None, tuple[str, ...]]:
-    """One group, and the recipes of the others."""
+    """One group, and what the others are called."""
     recipes = list(dict.fromkeys(group.recipe for group in groups))
     if name is not None and name not in recipes:
         known = nearest(name, recipes) if recipes else "; none of these runs is fine-tuned"
         raise UserError(f"--finetuned {name}: no finished fine-tuning by it{known}")
     chosen = next((g for g in groups if name in (None, g.recipe)), None)
-    return chosen, tuple(group.recipe for group in groups if group is not chosen)
+    titles = [group.title for group in groups if group is not chosen]
+    same = None if chosen is None else chosen.title
+    return chosen, tuple(
+        dict.fromkeys(f"{t} with other settings" if t == same else t for t in titles)
+    )
 
 
 # ----- how far their heads look ---------------------------------------------------------------------------
@@ -192,21 +212,27 @@ def attention_distances(storage: str) -> dict[str, tuple[float, int]]:
     """What `mimray analyze attention` found, by the URI of the run: mean distance in pixels, and the side
     of the pictures it was found on.
 
-    Of the latest step that was analysed, and of its analyses the newest. Those that keep the class token
-    measure something else and do not count.
+    Of the latest step that was analysed, and of its analyses that on most pictures, of these the newest.
+    Those that keep the class token, or have another image size or window than the run, measure something
+    else and do not count.
     """
     looks = [
-        (_step(model["weights"]), record["time"], model)
+        (_step(model["weights"]), record.get("pictures", 0), record["time"], model)
         for record in _analyses(storage)
         for model in record["models"]
     ]
     found: dict[str, tuple[float, int]] = {}
-    for _, _, model in sorted(looks, key=lambda look: look[:2]):
+    for *_, model in sorted(looks, key=lambda look: look[:3]):
         run = run_behind(model["weights"])
         distance = model["summary"].get("attention_distance_px")
-        if run is not None and distance is not None:
+        if run is not None and distance is not None and _as_trained(model, run):
             found[run.uri] = distance, model["image_size"]
     return found
+
+
+def _as_trained(model: dict[str, Any], run: RunFolder) -> bool:
+    own = settings_of(run)["model"]
+    return all(model[name] == own.get(name) for name in ("image_size", "window"))
 
 
 def _step(weights: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -123,6 +124,5 @@ class Masking:
             }
         loss = error / values
         found = {f"{self.prefix}loss": loss, **self.fills}
-        if self.fills:
-            found[f"{self.prefix}skill"] = skill(loss, self.fills[f"{self.prefix}fill_nearest"])
-        return found
+        worth = skill(loss, self.fills.get(f"{self.prefix}fill_nearest", math.nan))
+        return found if math.isnan(worth) else found | {f"{self.prefix}skill": worth}

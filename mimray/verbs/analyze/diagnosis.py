@@ -112,10 +112,10 @@ def _kinds(action: str, models: tuple[Model, ...]) -> tuple[list[Kind], list[str
 
 def _pictures(arguments: argparse.Namespace, least: int) -> Pictures:
     """Raises UserError where there are fewer than `least`, of a batch or in all."""
-    why = "; CKA is of 4 or more" if least > 1 else ""
+    why = f"; CKA needs {least}" if least > 1 else ""
     for word in ("images", "batch"):
         if getattr(arguments, word) < least:
-            raise UserError(f"--{word} {getattr(arguments, word)}: must be {least} or more{why}")
+            raise UserError(f"--{word} {getattr(arguments, word)} is too few{why}")
     source = open_pictures(arguments.data, arguments.split)
     total = len(source)
     if total < least:
@@ -132,7 +132,7 @@ def _check_batches(count: int, batch: int, least: int) -> None:
             size for size in range(batch, count + 1) if smallest_batch(count, size) >= least
         )
         raise UserError(
-            f"--batch {batch}: {count} pictures make batches of {smallest}, and CKA is of {least} or more; "
+            f"--batch {batch}: {count} pictures make batches of {smallest}, and CKA needs {least}; "
             f"take --batch {enough} or more"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import fmean
 from typing import Any
 
@@ -117,4 +118,5 @@ def means(shown: list[Reconstruction]) -> dict[str, float | None]:
     if not shown[0].fills:
         return {"loss": loss, "skill": None}
     nearest = fmean(one.fills["nearest"][1] for one in shown)
-    return {"loss": loss, "skill": skill(loss, nearest)}
+    worth = skill(loss, nearest)
+    return {"loss": loss, "skill": None if math.isnan(worth) else worth}

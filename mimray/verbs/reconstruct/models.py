@@ -12,6 +12,7 @@ from mimray.errors import UserError
 from mimray.mim.build import build_model
 from mimray.mim.model import MaskedImageModel
 from mimray.recipe import Mask, Recipe, load_recipe
+from mimray.settings_errors import known_settings, nearest
 from mimray.train.manifest import name_of, problem_of, steps_of
 from mimray.train.parent import run_behind, settings_of
 from mimray.train.tasks.check_pretraining import check_model
@@ -117,8 +118,11 @@ def _recipe(weights: str, path: Path, overrides: list[str], recipe_name: str | N
             f"--from {weights}: is of a fine-tuned classifier, which predicts no pictures; name the "
             "pre-training that it started from"
         )
+    known = known_settings(Recipe)
     for override in overrides:
-        if (name := override.partition("=")[0]) not in _OWN:
+        if (name := override.partition("=")[0]) not in known:
+            raise UserError(f"{name} is not a setting{nearest(name, known)}")
+        if name not in _OWN:
             raise UserError(
                 f"{name} is the run's own, and its weights are of no other; {', '.join(_OWN)} may differ"
             )
@@ -144,7 +148,7 @@ def kept_checkpoints(weights: str) -> list[str]:
     steps = sorted(step for step in steps_of(run) if problem_of(run, step) is None)
     if len(steps) < 2:
         raise UserError(
-            f"--video: {run.uri} keeps {len(steps)} checkpoint, and a video needs 2; train with a larger "
-            "run.keep, or name several by --from"
+            f"--video: {run.uri} keeps {len(steps)} checkpoint, and a video needs 2; train with "
+            "run.keep=20 run.checkpoint_every=5%, or name several by --from"
         )
     return [run.file(name_of(step)) for step in steps]
