@@ -93,7 +93,7 @@ def open_checkpoint(
     path = Path(weights).expanduser()
     weights = str(path.absolute()) if path.exists() else weights
     run = run_behind(weights)
-    if run is not None and (path / "run.json").is_file():
+    if run is not None and run.uri == weights.rstrip("/"):
         weights = _newest(weights)
     digest = _digest(weights)
     settings = {} if run is None else settings_of(run)
@@ -109,7 +109,7 @@ def open_checkpoint(
     return Checkpoint(
         weights=weights,
         digest=digest,
-        name=_name(weights, None if run is None else run.uri),
+        name=_name(weights, None if run is None else run.path),
         kind=_kind(weights, settings),
         encoder=name,
         image_size=size,
@@ -159,9 +159,8 @@ def _told(weights: str, encoder: str | None) -> dict[str, Any]:
         held = read(locate(weights))
         found = describe(recognise(held).read(held)[0])
     except ValueError as error:  # some begin with the file
-        told = str(error)
-        named = told if told.startswith(str(weights)) else f"{weights}: {told}"
-        raise UserError(f"--from {named}") from None
+        named = str(error).startswith(weights)
+        raise UserError(f"--from {error}" if named else f"--from {weights}: {error}") from None
     known = [] if found is None else found.encoders()
     if encoder is None and len(known) != 1:
         what = found or "no family that mimray knows"
@@ -195,7 +194,7 @@ def _windows(encoder: str, image_size: int, window: int | None) -> tuple[int, ..
 def _name(weights: str, run: str | None) -> str:
     if weights.startswith(TIMM):
         return weights.removeprefix(TIMM)
-    path = Path(run or weights)
+    path = Path(run or weights.partition("?")[0])
     return path.name if run or path.is_dir() else path.stem
 
 

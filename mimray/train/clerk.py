@@ -36,6 +36,7 @@ class Clerk:
             self.tracker.missed_some()  # mail of the group before may have died with it
         rows = [m["row"] for m in messages if m["kind"] == "row"]
         self.tracker.rows(rows)
+        self.gauges.again()
         if rows:
             self.progress.row(rows[-1], self.job.clock.total or 0)
             self.gauges.row(rows[-1], len(self.record.damaged))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mimray.environment import QUIET
-from mimray.errors import UserError
+from mimray.errors import RunFailed, UserError
 from mimray.train.processes import end_workers_of
 
 log = logging.getLogger("mimray")
@@ -69,14 +69,18 @@ def ray_session(workers: int) -> Iterator[bool]:
     for name, value in _PRIVATE.items():
         os.environ.setdefault(name, value)
     with _private_folder() as folder, _few_servers():
-        ray.init(
-            address="local",
-            num_cpus=private_cpus(workers),
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=str(folder),
-            **common,
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=private_cpus(workers),
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(folder),
+                **common,
+            )
+        except Exception as error:  # Ray raises of every kind where its processes are late
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise RunFailed(f"Ray did not start on this machine ({why}); try again") from None
         try:
             yield True
         finally:

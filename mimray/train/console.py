@@ -8,6 +8,7 @@ import time
 from typing import Any, TextIO
 
 _PLAIN_SECONDS = 5.0
+_PLAIN_SHARE = 50  # of the time that has passed: a run of days is some hundred lines
 
 
 class Console:
@@ -16,6 +17,7 @@ class Console:
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
+        self.opened = time.monotonic()
         self.began: tuple[float, int] | None = None
         self.shown_at = 0.0
         self.width = 0
@@ -26,12 +28,14 @@ class Console:
         print(text, file=self.stream, flush=True)
 
     def row(self, row: dict[str, Any], total: int) -> None:
-        """Show a row of `metrics.jsonl`: at once on a terminal, every few seconds elsewhere."""
+        """Show a row of `metrics.jsonl`: at once on a terminal; elsewhere every few seconds, and less often
+        the longer it goes on."""
         now = time.monotonic()
         if self.began is None or row["step"] < self.began[1]:  # or trainers started again
             self.began = (now, row["step"])
         last = row["step"] == total
-        if not self.live and not last and now - self.shown_at < _PLAIN_SECONDS:
+        pause = max(_PLAIN_SECONDS, (now - self.opened) / _PLAIN_SHARE)
+        if not self.live and not last and now - self.shown_at < pause:
             return
         self.shown_at = now
         line = self._line(row, total, now)

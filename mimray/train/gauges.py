@@ -36,6 +36,7 @@ class Gauges:
     def __init__(self, run: str) -> None:
         self.tags = {"run": run}
         self.gauges: dict[str, Gauge] = {}
+        self.values: dict[str, float] = {}
         self.checkpoints = 0
 
     def row(self, row: dict[str, Any], unreadable: int) -> None:
@@ -55,10 +56,16 @@ class Gauges:
         self._set(CHECKPOINT_STEP, step)
         self._set(CHECKPOINTS, self.checkpoints)
 
+    def again(self) -> None:
+        """Set all to what they were: Ray forgets a gauge that is not set for two of its reports, 20 s."""
+        for name, value in self.values.items():
+            self.gauges[name].set(value, self.tags)
+
     def _set(self, told: tuple[str, str], value: float | None) -> None:
         if value is None or not math.isfinite(value) or not ray.is_initialized():
             return
         name, description = told
         if name not in self.gauges:
             self.gauges[name] = Gauge(name, description, tag_keys=("run",))
-        self.gauges[name].set(float(value), self.tags)
+        self.values[name] = float(value)
+        self.gauges[name].set(self.values[name], self.tags)

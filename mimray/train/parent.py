@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from pyarrow import fs
 
 from mimray.errors import UserError
 from mimray.shares import of_labels
@@ -41,17 +42,28 @@ def store_of(settings: dict[str, Any]) -> str:
 def run_behind(weights: str | None) -> RunFolder | None:
     """The run of mimray that a setting of `model.weights` names: it, a checkpoint of it, or a file of
     one; None where the weights are no run's."""
-    path = None if weights is None else Path(weights).expanduser().absolute()
-    if path is None:
+    if weights is None:
         return None
-    for place in (path, *path.parents[:_DEEP]):
-        if (place / "run.json").is_file():
-            run = RunFolder(str(place))
-            try:
+    for place in _upwards(weights):
+        try:
+            run = RunFolder(place)
+            if run.filesystem.get_file_info(run.file("run.json")).type == fs.FileType.File:
                 return run if run.record() is not None else None
-            except UserError:  # somebody else's
-                return None
+        except (UserError, OSError):  # somebody else's
+            return None
     return None
+
+
+def _upwards(weights: str) -> list[str]:
+    """A path or URI, and the folders that it lies in, as far up as a run may be."""
+    if "://" not in weights:
+        path = Path(weights).expanduser().absolute()
+        return [str(place) for place in (path, *path.parents[:_DEEP])]
+    head, mark, options = weights.partition("?")
+    scheme, _, path_in_store = head.rstrip("/").partition("://")
+    parts = path_in_store.split("/")
+    depths = range(len(parts), max(1, len(parts) - _DEEP - 1), -1)  # a bucket is no run
+    return [f"{scheme}://{'/'.join(parts[:depth])}{mark}{options}" for depth in depths]
 
 
 def parent_of(settings: dict[str, Any], record: dict[str, Any]) -> Parent | None:

@@ -14,7 +14,7 @@ from mimray.errors import MimrayError, UserError
 from mimray.train.job import Job
 from mimray.train.run_folder import RunFolder
 
-_ANSWER_SECONDS = 30.0
+_ANSWER_SECONDS = 120.0  # a busy host takes half a minute and more to start a process
 
 
 def check_hosts(job: Job) -> None:

@@ -1,6 +1,6 @@
 """A request to stop, from a terminal, a scheduler or `ray job stop`.
 
-SIGTERM, SIGINT and SIGHUP ask; a second one ends the process as usual.
+A second one ends the process as usual.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from mimray.errors import Stopped
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """A request sets an event: for those who look at it, and end in good order."""
+    """SIGTERM, SIGINT and SIGHUP set an event: for who looks at it, and ends in good order."""
     stopping = threading.Event()
-    with _asked(stopping.set):
+    with _asked([signal.SIGTERM, signal.SIGINT, signal.SIGHUP], stopping.set):
         yield stopping
 
 
 @contextmanager
 def leave_on_request() -> Iterator[None]:
-    """A request leaves the block at once, as SystemExit: libraries let it through, and everything on the
-    way is closed.
+    """SIGTERM and SIGHUP leave the block at once, as SystemExit, which libraries let through as they do
+    Python's own answer to SIGINT: what is open on the way is closed.
 
-    Whoever starts or joins a Ray enters it again: Ray puts handlers of its own in place, one of which writes
-    a stack trace and aborts.
+    Ray puts handlers of its own in place when it starts, one of which aborts; so who has started or joined
+    one enters this again.
     """
     asked = threading.Event()
 
@@ -36,20 +36,20 @@ def leave_on_request() -> Iterator[None]:
         asked.set()
         raise SystemExit(Stopped.exit_code)
 
-    with _asked(leave):
+    with _asked([signal.SIGTERM, signal.SIGHUP], leave):
         try:
             yield
         except Stopped:
             raise
-        except Exception:  # what a library that was being imported, or computed, made of it
-            if asked.is_set():
+        except Exception:
+            if asked.is_set():  # a library, as one that was being imported, has made this of it
                 raise SystemExit(Stopped.exit_code) from None
             raise
 
 
 @contextmanager
-def _asked(answer: Callable[[], None]) -> Iterator[None]:
-    """`answer()` is called at the first request, in the main thread; elsewhere nobody can ask."""
+def _asked(asking: list[signal.Signals], answer: Callable[[], None]) -> Iterator[None]:
+    """The first signal calls `answer`, in the main thread; in another one nobody can ask."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -60,7 +60,6 @@ def _asked(answer: Callable[[], None]) -> Iterator[None]:
         answer()
 
     # a terminal that closes asks too, unless nohup has said that it shall not count
-    asking = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
     heeded = [s for s in asking if signal.getsignal(s) is not signal.SIG_IGN]
     before: dict[signal.Signals, Any] = {}
     try:

@@ -253,7 +253,7 @@ class TestConsole:
 
 class TestSweep:
     def test_cells_are_recipes_with_names_of_their_own(self, tmp_path):
-        from mimray.study.grid import load_sweep
+        from mimray.study.sweeps.grid import load_sweep
 
         file = tmp_path / "grid.yaml"
         file.write_text("{recipe: demo, grid: {mask.unit: [8, 16], mask.ratio: [0.4, 0.6]}}")
@@ -278,7 +278,7 @@ class TestSweep:
         assert record is not None and record["final"]["val/skill"] == 0.1
 
     def test_a_cell_that_does_not_fit_is_named(self, tmp_path):
-        from mimray.study.grid import load_sweep
+        from mimray.study.sweeps.grid import load_sweep
 
         file = tmp_path / "grid.yaml"
         file.write_text("{recipe: demo, grid: {mask.unit: [8, 7]}}")
@@ -286,7 +286,7 @@ class TestSweep:
             load_sweep(str(file), [])
 
     def test_the_shipped_sweep_fits(self):
-        from mimray.study.grid import load_sweep
+        from mimray.study.sweeps.grid import load_sweep
 
         assert len(load_sweep("tuning/mask_grid.yaml", [])[1]) == 9
 

@@ -67,6 +67,17 @@ def test_a_row_and_a_checkpoint_are_shown(seen):
     }
 
 
+def test_what_comes_seldom_is_set_again_before_ray_forgets_it(seen):
+    shown = Gauges("a")
+    shown.row(ROW | {"val/loss": 0.75}, 0)
+    shown.row(ROW | {"train/loss": 0.25}, 0)
+    shown.checkpoint(8)
+    before = dict(seen)
+    seen.clear()
+    shown.again()
+    assert seen == before and seen["mimray_val_loss", "a"] == 0.75
+
+
 @pytest.mark.parametrize("loss", [None, math.nan, math.inf])
 def test_what_is_not_finite_stays_as_it_was(seen, loss):
     shown = Gauges("a")

@@ -135,13 +135,13 @@ def _skill(fill: np.ndarray, weight: np.ndarray, loss: float) -> float | None:
 def _model(run: RunFolder, cell: Cell) -> Any:
     """The cell's, filled from its newest checkpoint, in evaluation mode."""
     from mimray.mim.build import build_model
-    from mimray.train.tasks.starting_weights import found_at
+    from mimray.train.tasks.starting_weights import found_at, locate
     from mimray.weights import load
 
-    assert run_behind(run.path) is not None, "its run is finished"
+    assert run_behind(run.uri) is not None, "its run is finished"
     try:
         model = build_model(cell.recipe)
-        report = load(model, found_at(run.path) or run.path)
+        report = load(model, locate(found_at(run.uri) or run.uri))
     except ValueError as error:
         raise UserError(str(error)) from None
     if report.missing:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mimray.errors import UserError
 from mimray.train.files import digest
+from mimray.train.tasks.fetched_weights import address, fetch, is_remote
 
 if TYPE_CHECKING:
     from mimray.downstream.classifier import Classifier
@@ -39,6 +40,8 @@ def found_at(weights: str | None) -> str | None:
     """Where they lie: of a run, which of its checkpoints. None for scratch."""
     if weights is None:
         return None
+    if is_remote(weights):
+        return address(weights)
     from mimray.weights.read import files_of
 
     (first, *_) = files_of(locate(weights))
@@ -86,12 +89,13 @@ def _another_encoder(model: Classifier, weights: str, path: Path) -> str | None:
 
 
 def locate(weights: str) -> Path:
-    """A local path. Raises UserError for a store, and for timm weights that Hugging Face's cache does not
-    have: nothing is downloaded."""
-    if "://" in weights:
-        raise UserError(
-            f"model.weights={weights}: weights are read from local files; copy it here first"
-        )
+    """A local path; what lies in a store is copied to this host.
+
+    Raises UserError for what is not there, and for timm weights that Hugging Face's cache does not have:
+    nothing is downloaded from there.
+    """
+    if is_remote(weights):
+        return fetch(weights)
     if not weights.startswith(TIMM):
         return Path(weights).expanduser()
     from huggingface_hub import try_to_load_from_cache
