@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.lab.hosts import edited, install, mimray
 from tests.lab.machines import Machines, missing
+from tests.lab.under_way import HOSTS
 from tests.train.local_ray import BIN, Cluster, free_ports, wait_for_jobs
 from tests.train.runs import environment
 
@@ -57,8 +59,10 @@ def operator(folder) -> dict[str, str]:
 @pytest.fixture(scope="package")
 def cluster(file, operator, folder) -> Iterator[Cluster]:
     """The cluster, with all hosts, and a tunnel to its job server."""
+    began = time.monotonic()
     up = mimray(operator, "cluster", "up", file)
     assert up.returncode == 0, up.stderr[-5000:]
+    print(f"\n`mimray cluster up` of {len(HOSTS)} hosts: {time.monotonic() - began:.0f} s")
     (port,) = free_ports(1)
     env = operator | {
         "RAY_AUTH_MODE": "token",

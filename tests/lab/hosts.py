@@ -41,7 +41,7 @@ def edited(machines: Machines) -> str:
     return text
 
 
-def mimray(env: dict[str, str], *words: str, seconds: float = 900) -> subprocess.CompletedProcess:
+def mimray(env: dict[str, str], *words: str, seconds: float = 1800) -> subprocess.CompletedProcess:
     """A verb of this checkout, from the project's folder."""
     return subprocess.run(
         [str(BIN / "python"), "-m", "mimray.cli", *words],

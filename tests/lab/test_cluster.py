@@ -15,7 +15,7 @@ pytestmark = pytest.mark.lab
 
 SWEEP = """
 recipe: demo
-set: {schedule.length: 6it, schedule.warmup: 2it, run.validate_every: 3it, run.log_every: 1it}
+set: {schedule.length: 4it, schedule.warmup: 1it, run.validate_every: 4it, run.log_every: 1it}
 reference_mask: {unit: 16, ratio: 0.6}
 grid: {mask.ratio: [0.4, 0.6]}
 """
