@@ -8,6 +8,7 @@ from mimray.report.panels import (
     COLOURS,
     GREY,
     figures_of,
+    from_zero,
     layers_axis,
     legend,
     mean,
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 _OF_ALL = ("class token", "windows", "padding", "pictures")  # what every figure says of itself
 
 _PAIR = "pair of heads"
-_NUMBERED = 26  # layers; the numbers of more would run into each other
-_FEW = 8  # layers, whose numbers may be larger
 _LINEAR = 20.0  # nats: heads that shut out what others look at diverge by hundreds
+_TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Nats, on an axis that is logarithmic above 1."""
 
 
 def attention_figures(
@@ -79,22 +80,25 @@ def _figure(
     limit: str | None = None,
     of: str = "head",
 ) -> bytes:
-    figure, axes = panels(models)
+    figure, (axes,) = panels(models, rows)
     for one, model, colour in zip(axes, models, COLOURS * len(models), strict=False):
         own = [row for row in rows if row["model"] == model]
         if own:
             _draw(one, own, column, colour, of)
             if limit is not None:
                 one.plot(*means(own, limit), color=GREY, lw=0.8, ls="--", label="equal shares")
-            layers_axis(one, own)
+            _numbers(one, own, column, layers_axis(one, own))
         else:
             one.text(0.5, 0.5, "one head a layer", transform=one.transAxes, ha="center", color=GREY)
         one.set_xlabel("block", fontsize=9)
-    if of == _PAIR and max((row[column] for row in rows), default=0.0) > _LINEAR:
+    most = max((row[column] for row in rows), default=0.0)
+    if of == _PAIR and most > _LINEAR:
         axes[0].set_yscale("symlog", linthresh=1.0)
-        label += " (logarithmic above 1)"
+        shown = [tick for tick in _TICKS if tick <= most]
+        axes[0].set_yticks(shown, [f"{tick:g}" for tick in shown])
+        label += "\n(logarithmic above 1)"
     axes[0].set_ylabel(label, fontsize=9)
-    axes[0].set_ylim(bottom=0)
+    from_zero(axes[0])
     legend(figure, axes)
     return png(figure, notes, axes)
 
@@ -115,21 +119,20 @@ def _draw(axes: Axes, rows: Rows, column: str, colour: str, of: str) -> None:
     axes.scatter(x, y, s=small, color=colour, alpha=0.35, lw=0, label=f"a {of}")
     axes.plot(places, values, color=colour, lw=1.2, marker="o", ms=5, mec="white", mew=0.6,
               label="mean of the layer")  # fmt: skip
-    if len(places) <= _NUMBERED:
-        size = 7 if len(places) <= _FEW else 5
-        for place, value in zip(places, values, strict=True):
-            axes.annotate(figures_of(value), (place, value), (0, 5), textcoords="offset points",
-                          ha="center", fontsize=size, path_effects=[_halo()], zorder=5)  # fmt: skip
+
+
+def _numbers(axes: Axes, rows: Rows, column: str, labelled: list[int]) -> None:
+    """The means of the layers that are labelled, in a row above all that is drawn."""
+    for place, value in zip(*means(rows, column), strict=True):
+        if place in labelled:
+            decimals = (
+                2 if value < 10 else 1 if value < 100 else 0
+            )  # neighbours have room for these
+            axes.text(place, 0.99, f"{value:.{decimals}f}", transform=axes.get_xaxis_transform(),
+                      ha="center", va="top", fontsize=6)  # fmt: skip
 
 
 def _with_mean(model: str, told: str, rows: Rows, column: str, unit: str) -> str:
     """What is said of a model, with the mean over its heads that the record has."""
     found = mean([row for row in rows if row["model"] == model], column)
     return told if found is None else f"{told}; mean of heads {figures_of(found)} {unit}"
-
-
-def _halo() -> Any:
-    """White about a number, which stands among dots."""
-    from matplotlib.patheffects import withStroke
-
-    return withStroke(linewidth=1.5, foreground="white")

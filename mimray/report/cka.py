@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _ANNOTATED = 26  # layers; the numbers of more would not be read
 _CELL = 0.2  # inches that a number takes
 _ACROSS = 4  # panels in a row
+_OF_TWO = 24  # letters of each name where two stand in a title
 
 
 def cka_figure(models: dict[str, str], rows: Rows, notes: dict[str, Any]) -> bytes:
@@ -34,9 +35,10 @@ def cka_figure(models: dict[str, str], rows: Rows, notes: dict[str, Any]) -> byt
         own = [row for row in rows if (row["model"], row["other_model"]) == pair]
         images.append(_draw(axes, own, low, side))
         if pair[0] == pair[1]:
-            title(axes, pair[0], f"{models[pair[0]]}; {_range(own)}")
+            title(axes, shortened(pair[0]), f"{models[pair[0]]}; {_range(own)}")
         else:
-            title(axes, "across the two", _range(own))
+            both = " and ".join(shortened(label, _OF_TWO) for label in pair)
+            title(axes, both, _range(own), size=8.0)
             axes.set_ylabel(shortened(pair[0]), fontsize=8)
             axes.set_xlabel(shortened(pair[1]), fontsize=8)
     for axes in places[len(pairs) :]:
@@ -52,7 +54,8 @@ def _draw(axes: Axes, rows: Rows, low: float, side: float) -> AxesImage:
     down = list(dict.fromkeys(row["layer"] for row in rows))
     across = list(dict.fromkeys(row["other"] for row in rows))
     values = [[row["cka"] for row in rows if row["layer"] == layer] for layer in down]
-    image = axes.imshow(values, vmin=low, vmax=1.0, cmap="viridis", origin="lower")
+    image = axes.imshow(values, vmin=low, vmax=1.0, cmap="viridis", origin="lower", aspect="auto")
+    axes.set_box_aspect(1)  # panels are equally large, whatever the depths of their models
     _ticks(axes, down, across)
     for edge in axes.spines.values():
         edge.set_visible(False)

@@ -1,52 +1,39 @@
-"""A number a layer: health of features, all models in one panel, and kernels, a panel a model."""
+"""A number a layer, a column of panels a model: health of features, and kernels."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mimray.report.panels import (
-    COLOURS,
-    GREY,
-    layers_axis,
-    legend,
-    new_figure,
-    panels,
-    png,
-    shortened,
-)
+from mimray.report.panels import COLOURS, GREY, from_zero, layers_axis, legend, panels, png
 
 if TYPE_CHECKING:
     from mimray.evaluate.table_files import Rows
 
 
 def health_figure(models: dict[str, str], rows: Rows, notes: dict[str, Any]) -> bytes:
-    """Draw rows of `effective_rank` and `norm` as PNG; thin lines are the layers' channels."""
-    figure = new_figure(8.4, 3.6)
-    ranks, norms = figure.subplots(1, 2)
-    for model, colour in zip(models, COLOURS * len(models), strict=False):
+    """Draw rows of `effective_rank`, with their `channels`, and below them of `norm` as PNG."""
+    figure, (ranks, norms) = panels(models, rows, lines=2)
+    for rank, norm, model, colour in zip(ranks, norms, models, COLOURS * len(models), strict=False):
         own = [row for row in rows if row["model"] == model]
         places = [row["index"] for row in own]
-        line = {"color": colour, "lw": 1.6, "marker": "o", "ms": 4, "label": shortened(model)}
-        ranks.plot(places, [row["effective_rank"] for row in own], **line)
-        ranks.plot(places, [row["channels"] for row in own], color=colour, lw=0.8, ls="--")
-        norms.plot(places, [row["norm"] for row in own], **line)
-        for axes in (ranks, norms):
+        line: dict[str, Any] = {"color": colour, "lw": 1.6, "marker": "o", "ms": 4}
+        rank.plot(places, [row["channels"] for row in own], color=GREY, lw=0.8, ls="--",
+                  label="channels")  # fmt: skip
+        rank.plot(places, [row["effective_rank"] for row in own], **line, label="a layer")
+        norm.plot(places, [row["norm"] for row in own], **line)
+        for axes in (rank, norm):
             layers_axis(axes, own)
-    for axes, label in (
-        (ranks, "effective rank (dashed: channels)"),
-        (norms, "mean norm of a position"),
-    ):
-        axes.set_ylabel(label, fontsize=9)
-        axes.set_xlabel("block; last: the encoder's output", fontsize=9)
-        axes.set_ylim(bottom=0)
-        axes.grid(axis="y", alpha=0.25)
-    legend(figure, [ranks])
-    return png(figure, notes, (ranks, norms))
+        norm.set_xlabel("block; last: the encoder's output", fontsize=9)
+    for line_of, label in ((ranks, "effective rank"), (norms, "mean norm of a position")):
+        line_of[0].set_ylabel(label, fontsize=9)
+        from_zero(line_of[0])
+    legend(figure, ranks)
+    return png(figure, notes, [*ranks, *norms])
 
 
 def kernels_figure(models: dict[str, str], rows: Rows, notes: dict[str, Any]) -> bytes:
     """Draw rows of `distance_px` and `uniform_px`, in the order that the kernels run, as PNG."""
-    figure, every = panels(models)
+    figure, (every,) = panels(models, rows)
     for axes, model, colour in zip(every, models, COLOURS * len(models), strict=False):
         own = [row for row in rows if row["model"] == model]
         places = [row["index"] for row in own]
@@ -57,6 +44,6 @@ def kernels_figure(models: dict[str, str], rows: Rows, notes: dict[str, Any]) ->
         layers_axis(axes, own)
         axes.set_xlabel("kernel, in the order they run", fontsize=9)
     every[0].set_ylabel("distance from the kernel's centre, px", fontsize=9)
-    every[0].set_ylim(bottom=0)
+    from_zero(every[0])
     legend(figure, every)
     return png(figure, notes, every)

@@ -20,6 +20,8 @@ GREY = "#7b8794"
 _GOLDEN = 0.618034
 _LETTERS = 21  # of a note in an inch
 _ACROSS = 3  # entries of a legend in a row
+_LABELLED = 14  # layers that have room for a label each in a panel
+_PANEL = 3.4  # inches that so many layers take
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -32,21 +34,29 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def panels(models: dict[str, str], height: float = 3.6) -> tuple[Figure, list[Axes]]:
-    """A panel a model, in a row, all with one y axis; `models`: labels and what is said of each."""
-    count = len(models)
-    figure = new_figure(1.0 + 3.4 * count, height)
-    axes = list(figure.subplots(1, count, sharey=True, squeeze=False)[0])
-    for one, (label, told) in zip(axes, models.items(), strict=True):
-        title(one, label, told)
-        one.grid(axis="y", alpha=0.25)
-        one.set_axisbelow(True)
-    return figure, axes
+def panels(
+    models: dict[str, str], rows: Rows, lines: int = 1, height: float = 3.6
+) -> tuple[Figure, list[list[Axes]]]:
+    """A column of panels a model, wider where it has many layers; each line of them has one y axis.
+
+    `models`: labels and what is said of each; `rows`: a layer each, or several. `height`: inches of the
+    first line; the others have no title, and are lower.
+    """
+    layers = [len({row["index"] for row in rows if row["model"] == model}) for model in models]
+    widths = [_PANEL * min(2.0, max(1.0, count / _LABELLED)) for count in layers]
+    figure = new_figure(1.0 + sum(widths), height + 2.4 * (lines - 1))
+    found = figure.subplots(lines, len(models), sharey="row", squeeze=False, width_ratios=widths)
+    for axes, (label, told) in zip(found[0], models.items(), strict=True):
+        title(axes, shortened(label), told)
+    for axes in found.flat:
+        axes.grid(axis="y", alpha=0.25)
+        axes.set_axisbelow(True)
+    return figure, found.tolist()
 
 
-def title(axes: Axes, label: str, told: str) -> None:
-    """A model's name, and smaller what it is."""
-    axes.set_title(shortened(label), fontsize=10, pad=16)
+def title(axes: Axes, label: str, told: str, size: float = 10.0) -> None:
+    """A model's name, `size` points high, and smaller what it is."""
+    axes.set_title(label, fontsize=size, pad=16)
     axes.annotate(
         told, (0.5, 1.0), (0, 5), xycoords="axes fraction", textcoords="offset points",
         ha="center", fontsize=7, color=GREY,
@@ -58,11 +68,14 @@ def shortened(label: str, most: int = 34) -> str:
     return label if len(label) <= most else f"...{label[-most + 3 :]}"
 
 
-def layers_axis(axes: Axes, rows: Rows) -> None:
-    """Layers by their numbers, `last` by its name; thin lines between stages where there are several."""
+def layers_axis(axes: Axes, rows: Rows) -> list[int]:
+    """Layers by their numbers, `last` by its name; thin lines between stages where there are several.
+
+    Of many layers every second is labelled, or fewer; returns the numbers of those that are.
+    """
     stages = {row["index"]: row["stage"] for row in rows}
     numbers = sorted(stages)
-    every = -(-len(numbers) // 13)
+    every = -(-len(numbers) // _LABELLED)
     shown = [n for n in numbers if (n - 1) % every == 0]
     last = {row["index"] for row in rows if row["layer"] == "last"}
     axes.set_xticks(shown, ["last" if n in last else str(n) for n in shown])
@@ -70,6 +83,15 @@ def layers_axis(axes: Axes, rows: Rows) -> None:
     for before, after in pairwise(numbers):
         if stages[before] != stages[after]:
             axes.axvline((before + after) / 2, color=GREY, lw=0.6, ls=":", zorder=0)
+    return shown
+
+
+def from_zero(axes: Axes, air: float = 0.08) -> None:
+    """A y axis from 0 to what is drawn in the panels that share it, and a share of `air` above."""
+    axes.update_datalim([(0.0, 0.0)], updatex=False)
+    axes.set_ymargin(air)
+    axes.autoscale_view(scalex=False)
+    axes.set_ylim(bottom=0.0)
 
 
 def spread(values: Sequence[float], width: float = 0.5) -> list[float]:

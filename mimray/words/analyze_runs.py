@@ -51,12 +51,17 @@ def _add_layer_drop(action: argparse.ArgumentParser) -> None:
         "(default last)",
     )  # fmt: skip
     action.add_argument("--seeds", default="0,1,2", metavar="N,N", help="(default 0,1,2)")
-    action.add_argument("--recipe", default="finetune_transfer", metavar="RECIPE")
+    action.add_argument(
+        "--recipe", default="finetune_transfer", metavar="RECIPE",
+        help="of fine-tuning (default finetune_transfer)",
+    )  # fmt: skip
     action.add_argument(
         "--cpus", type=count, metavar="N",
         help="of each task, without a GPU; a GPU each where there are, else 1 when not given",
     )  # fmt: skip
-    action.add_argument("--status", action="store_true", help="only show the table")
+    action.add_argument(
+        "--status", action="store_true", help="only show the table, and write nothing"
+    )
     action.add_argument("overrides", metavar="section.key=value", nargs="*", help=OVERRIDES)
     action.add_argument(
         "--here", action="store_true",

@@ -39,9 +39,10 @@ Said = Callable[[list[Cell], Failures], None]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run what is not finished, and print the table; exit 3 if a run failed."""
-    from mimray.report.layer_drop import layer_drop_curve
+    """Run what is not finished, write and print the table; exit 3 if a run failed.
 
+    With `--status` nothing is run, and nothing is written.
+    """
     storage = storage_of(arguments.storage)
     study = lay_out_drops(
         arguments.task,
@@ -54,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.overrides,
         storage,
     )
-    check_writable(storage)
+    if not arguments.status:
+        check_writable(storage)
     whole = next(iter(study.suites.values()))
     with _in_one_line(storage):
         failures = read_failures(whole)
@@ -62,17 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
         failures = _run(study, arguments.cpus, arguments.here)
     rows = drop_rows(study, failures)
     about = {"name": study.name, "task": arguments.task, "counted": study.counting}
-    files = table_files(rows, _COLUMNS, **about)
-    title = f"{rows[0]['set']}: fine-tuned without the last layers"
-    files["curve.png"] = layer_drop_curve(rows, title, {"counted": study.counting, "bars": _BARS})
-    with _in_one_line(storage):
-        if not arguments.status:
+    if not arguments.status:
+        with _in_one_line(storage):
             write_failures(whole, failures)
-        write_files(str(study.place), files)
+            write_files(str(study.place), _files(study, rows, about))
     if arguments.json:
         print(to_json({**about, "uri": str(study.place), "rows": rows}), flush=True)
     else:
-        _print(study, rows)
+        _print(study, rows, written=not arguments.status)
     return RunFailed.exit_code if any(row["status"] == FAILED for row in rows) else 0
 
 
@@ -83,6 +82,15 @@ def _in_one_line(storage: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
         raise RunFailed(f"--storage {storage}: cannot be read or written ({reason})") from None
+
+
+def _files(study: LayerDrop, rows: Rows, about: dict[str, str]) -> dict[str, bytes]:
+    """The table, and the curve."""
+    from mimray.report.layer_drop import layer_drop_curve
+
+    title = f"{rows[0]['set']}: fine-tuned without the last layers"
+    curve = layer_drop_curve(rows, title, {"counted": study.counting, "bars": _BARS})
+    return {**table_files(rows, _COLUMNS, **about), "curve.png": curve}
 
 
 def _numbers(option: str, text: str) -> list[int]:
@@ -108,10 +116,8 @@ def _run(study: LayerDrop, cpus: int | None, here: bool) -> Failures:
             score = percent(cell.outcome().score)
             end = f"failed: {failures[cell.name]}" if cell.name in failures else score
             drop = drops[cell.name]
-            which = f"without {drop} layers" if drop else "with all layers"
-            console.say(
-                f"{done}/{len(waiting)}  {cell.checkpoint} {which}, seed {cell.seed}: {end}"
-            )
+            which = f"{cell.checkpoint} {_without(drop)}, seed {cell.seed}"
+            console.say(f"{done}/{len(waiting)}  {which}: {end}")
 
     if not waiting:
         return {}
@@ -135,6 +141,12 @@ def _run_here(cells: list[Cell], draws: Draws, cpus: int | None, said: Said) -> 
     return failures
 
 
+def _without(drop: int) -> str:
+    if not drop:
+        return "with all layers"
+    return f"without {drop} layer{'s' if drop > 1 else ''}"
+
+
 def _score(row: dict[str, Any]) -> str:
     """Mean and spread over seeds; what became of them, where not all are finished."""
     mean, spread = row["mean"], row["spread"]
@@ -144,7 +156,7 @@ def _score(row: dict[str, Any]) -> str:
     return score if row["status"] == "finished" else f"{score} ({row['status']})"
 
 
-def _print(study: LayerDrop, rows: Rows) -> None:
+def _print(study: LayerDrop, rows: Rows, written: bool) -> None:
     """Checkpoints beside each other, a line for each count."""
     from rich.table import Table
 
@@ -155,16 +167,17 @@ def _print(study: LayerDrop, rows: Rows) -> None:
     for label in labels:
         first = next(row for row in rows if row["checkpoint"] == label)
         shown.add_column("blocks left")
-        shown.add_column(f"{label}\n{first['kind']}, {first['metric']}", justify="right")
+        shown.add_column(f"{label}\n{first['kind']}, {first['metric']} (%)", justify="right")
     for drop in study.suites:
         own = [r for label in labels for r in rows if (r["checkpoint"], r["drop"]) == (label, drop)]
         shown.add_row(str(drop), *(text for row in own for text in (row["remain"], _score(row))))
     out.print(shown)
     for reason in dict.fromkeys(
-        f"{row['checkpoint']} without {row['drop']} layers failed: {row['reason']}"
+        f"{row['checkpoint']} {_without(row['drop'])} failed: {row['reason']}"
         for row in rows
         if row["status"] == FAILED
     ):
         out.print(reason)
     out.print(f"layers are dropped {study.counting}")
-    out.print(f"{study.place}/curve.png, table.csv, table.parquet, table.json")
+    if written:
+        out.print(f"{study.place}/curve.png, table.csv, table.parquet, table.json")
