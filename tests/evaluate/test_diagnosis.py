@@ -276,7 +276,7 @@ def test_other_questions_lie_elsewhere(ask, checkpoint):
     one = ask()
     others = [
         ask("health"),
-        ask(batch=6),
+        ask(batch=5),
         ask(rows=range(25)),
         ask(source=open_source("builtin:photos/train")),
         ask(checkpoints=[replace(checkpoint, digest="other")]),
@@ -286,6 +286,7 @@ def test_other_questions_lie_elsewhere(ask, checkpoint):
         replace(one, options={"class_token": "keep"}),
     ]
     assert len({analysis.name for analysis in (one, *others)}) == 10
+    assert ask(batch=6).name == one.name  # the very same batches
     moved = ask(checkpoints=[replace(checkpoint, weights="/moved")])
     assert moved.name == one.name
 

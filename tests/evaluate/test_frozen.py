@@ -139,7 +139,6 @@ def test_the_test_has_no_part_in_what_stands_for_all():
         (["--val", "builtin:photos/train"], "are the same pictures"),
         (["--data", "/nowhere"], "/nowhere: no such file or folder"),
         (["--from", "/nowhere"], "/nowhere: no such file or folder"),
-        (["--from", "s3://bucket/x"], "s3://bucket/x: weights are read from local files; copy it"),
         (["--storage", "s3://bucket/x"], "name a local folder"),
     ],
 )

@@ -114,12 +114,6 @@ def test_weights_of_another_encoder_are_refused_in_the_user_s_words(tmp_path, ca
     assert refused(capsys, *words, f"model.weights={supervised}") == f"model.weights={says}"
 
 
-def test_weights_in_a_store_are_not_taken_for_a_folder(tmp_path, capsys):
-    line = refused(capsys, *ask(tmp_path), "--from", "s3://bucket/run")
-    says = "weights are read from local files; copy it here first"
-    assert line == f"--from s3://bucket/run: {says}"
-
-
 def test_what_loading_did_is_said(tmp_path, capsys, supervised):
     task = Classification(recipe_of(tmp_path, f"model.weights={supervised}"), 10, None, None)
     assert len(task.lines()) == 1
