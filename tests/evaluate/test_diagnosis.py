@@ -276,7 +276,7 @@ def test_other_questions_lie_elsewhere(ask, checkpoint):
     one = ask()
     others = [
         ask("health"),
-        ask(batch=5),
+        ask(batch=7),
         ask(rows=range(25)),
         ask(source=open_source("builtin:photos/train")),
         ask(checkpoints=[replace(checkpoint, digest="other")]),
