@@ -12,6 +12,7 @@ import pytest
 
 from mimray.cli import main
 from mimray.data.files import join, read_bytes, resolve
+from mimray.errors import UserError
 from mimray.train.run_folder import RunFolder
 from tests.faults.harness import family
 from tests.services.training import train
@@ -82,6 +83,13 @@ def test_a_run_that_is_killed_goes_on_from_its_checkpoint_in_the_store(place):
     assert weights(killed) == weights(expected)
 
 
+def steps_of(run: RunFolder) -> int:
+    """0 also where the record is half there: this server, unlike a store, writes in pieces."""
+    with contextlib.suppress(UserError):
+        return (run.record() or {}).get("steps", 0)
+    return 0
+
+
 def test_trainers_of_a_ray_write_to_the_store_and_go_on_from_it(place, tmp_path):
     words = command(tmp_path, *TINY, f"run.storage={place('runs')}")
     run = RunFolder(join(place("runs"), "run"))
@@ -90,7 +98,7 @@ def test_trainers_of_a_ray_write_to_the_store_and_go_on_from_it(place, tmp_path)
     )
     try:
         until = time.monotonic() + 400
-        while (run.record() or {}).get("steps", 0) < 4:
+        while steps_of(run) < 4:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < until
             time.sleep(0.2)
