@@ -75,7 +75,7 @@ def ray_session(workers: int) -> Iterator[bool]:
                 num_cpus=private_cpus(workers),
                 include_dashboard=False,
                 _node_ip_address="127.0.0.1",
-                _temp_dir=str(folder),
+                _temp_dir=str(folder / "r"),  # to which Ray lets everybody in; our folder does not
                 **common,
             )
         except Exception as error:  # Ray raises of every kind where its processes are late
