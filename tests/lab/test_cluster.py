@@ -118,6 +118,7 @@ def test_all_of_it_stands_in_one_mlflow(two, submit, folder, where):
     assert len([run for run in runs if "val/skill" in run.data.metrics]) >= 3, kinds
 
 
+@pytest.mark.long
 def test_a_host_crashes_and_comes_back(cluster, machines, folder):
     """Trainers go on without it, at the same global batch, and take it back."""
     with running(cluster, folder, "crash", 100_000, 5) as run:

@@ -8,7 +8,7 @@ from tests.faults.harness import cmdline
 from tests.lab.hosts import mimray
 from tests.lab.under_way import running
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 
 def rays(machines) -> list[str]:
