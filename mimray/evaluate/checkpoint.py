@@ -95,7 +95,7 @@ def open_checkpoint(
     run = run_behind(weights)
     if run is not None and run.uri == weights.rstrip("/"):
         weights = _newest(weights)
-    digest = _digest(weights)
+    (digest,) = identities(weights, given_as="--from").values()
     settings = {} if run is None else settings_of(run)
     own = settings.get("model") or _told(weights, encoder)
     name = encoder or own["encoder"]
@@ -119,16 +119,6 @@ def open_checkpoint(
         drop_layers=own.get("drop_layers", 0),
         drop_from=own.get("drop_from", "last"),
     )
-
-
-def _digest(weights: str) -> str:
-    """Of the files. Raises UserError where there are none."""
-    try:
-        (digest,) = identities(weights).values()
-    except UserError as error:  # of a setting that the user did not write
-        told = str(error).removeprefix("model.weights").lstrip(":= ")
-        raise UserError(f"--from {told}") from None
-    return digest
 
 
 def _newest(run: str) -> str:

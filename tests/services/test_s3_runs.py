@@ -58,6 +58,17 @@ def weights(run, step=8):
     return run.read(f"checkpoints/step-{step:08d}/model.safetensors")
 
 
+def record_of(run: RunFolder) -> dict:
+    """The record, waited for where it is half there: this server, unlike a store, writes in pieces."""
+    until = time.monotonic() + 20
+    while True:
+        try:
+            return run.record() or {}
+        except UserError:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
 def test_a_run_that_is_killed_goes_on_from_its_checkpoint_in_the_store(place):
     storage = f"run.storage={place('runs')}"
     expected, record = train(storage, "run.name=undisturbed")
@@ -67,27 +78,20 @@ def test_a_run_that_is_killed_goes_on_from_its_checkpoint_in_the_store(place):
     process = start(storage, name)
     try:
         until = time.monotonic() + 240
-        while (killed.record() or {}).get("steps", 0) < 4:
+        while record_of(killed).get("steps", 0) < 4:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < until
             time.sleep(0.02)
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-    before = killed.record()
+    before = record_of(killed)
     assert before["status"] == "running" and 4 <= before["steps"] < 8
     _, record = train(storage, name)
     assert record["status"] == "finished" and len(record["starts"]) == 2
     assert record["starts"][1]["step"] >= 4
     assert [row["step"] for row in killed.rows()] == list(range(1, 9))
     assert weights(killed) == weights(expected)
-
-
-def steps_of(run: RunFolder) -> int:
-    """0 also where the record is half there: this server, unlike a store, writes in pieces."""
-    with contextlib.suppress(UserError):
-        return (run.record() or {}).get("steps", 0)
-    return 0
 
 
 def test_trainers_of_a_ray_write_to_the_store_and_go_on_from_it(place, tmp_path):
@@ -98,7 +102,7 @@ def test_trainers_of_a_ray_write_to_the_store_and_go_on_from_it(place, tmp_path)
     )
     try:
         until = time.monotonic() + 400
-        while steps_of(run) < 4:
+        while record_of(run).get("steps", 0) < 4:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < until
             time.sleep(0.2)

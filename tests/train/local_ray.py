@@ -110,7 +110,7 @@ def join(cluster: Cluster, cpus: int) -> Node:
     )
     deadline = time.monotonic() + 60
     joined = before
-    while joined == before:
+    while joined <= before:
         assert time.monotonic() < deadline, node.log.read_text()
         time.sleep(0.5)
         with contextlib.suppress(OSError):  # a server on a busy machine
@@ -171,12 +171,13 @@ def local_ray(cpus: int, **more: str) -> Iterator[Cluster]:
 def wait_for_jobs(
     cluster: Cluster, server: subprocess.Popen, log: Path, seconds: float = 90
 ) -> None:
-    """Until the job server answers and takes the token; `server`: the process without which it cannot."""
+    """Until the job server answers and takes the token, and knows of its own host (later, where the machine
+    is busy); `server`: the process without which it cannot."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert server.poll() is None, log.read_text()
-        with contextlib.suppress(OSError):
-            if cluster.http("/api/jobs/", cluster.token)[0] == 200:
+        with contextlib.suppress(OSError, AssertionError):
+            if cluster.http("/api/jobs/", cluster.token)[0] == 200 and alive(cluster):
                 return
         time.sleep(0.3)
     raise AssertionError(f"no job server at {cluster.address} in {seconds} s: {log.read_text()}")

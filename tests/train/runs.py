@@ -64,9 +64,14 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def start(folder: Path, *overrides: str) -> subprocess.Popen:
-    """`mimray pretrain` in the background, in a process group of its own."""
+    """`mimray pretrain` in the background."""
+    return in_background(command(folder, *overrides), folder)
+
+
+def in_background(words: list[str], folder: Path) -> subprocess.Popen:
+    """A process of its own group, started in a folder."""
     return subprocess.Popen(
-        command(folder, *overrides),
+        words,
         env=environment(),
         cwd=folder,
         stdout=subprocess.PIPE,

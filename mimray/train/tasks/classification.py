@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mimray.data.framing import Framing, evaluation_framing
+from mimray.errors import UserError
 from mimray.recipe import FinetuneRecipe
 from mimray.train.task import Rows
 from mimray.train.tasks.starting_weights import found_at, identities, load_weights
@@ -59,8 +60,11 @@ class Classification:
 
     @cached_property
     def weights_at(self) -> str | None:
-        """The file or checkpoint that the weights are read from."""
-        return found_at(self.recipe.model.weights)
+        """The file or checkpoint that the weights are read from. Raises UserError for none."""
+        try:
+            return found_at(self.recipe.model.weights)
+        except ValueError as error:
+            raise UserError(f"model.weights: {error}") from None
 
     def lines(self) -> list[str]:
         """The same, and what loading the weights did, once it has been tried."""

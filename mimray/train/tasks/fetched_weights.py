@@ -24,6 +24,10 @@ _WEIGHTS = ("model", "pytorch_model")
 _MANIFEST = "manifest.json"
 
 
+class NoWeights(UserError, ValueError):
+    """Begins with what was named, so that whoever knows under which name the user gave it can say so."""
+
+
 def is_remote(weights: str) -> bool:
     """Whether they lie in a store."""
     return "://" in weights
@@ -32,7 +36,7 @@ def is_remote(weights: str) -> bool:
 def address(weights: str) -> str:
     """Of a run in a store, its newest complete checkpoint; any other URI as it is.
 
-    Raises UserError for a run that has none, and a store that cannot be read.
+    Raises NoWeights for a run that has none, and a store that cannot be read.
     """
     try:
         run = RunFolder(weights)
@@ -40,30 +44,32 @@ def address(weights: str) -> str:
             return run.uri
         step = checkpoint.newest(run)
     except (OSError, ArrowException) as error:
-        raise UserError(f"model.weights={weights}: cannot be read: {_first_line(error)}") from None
+        raise NoWeights(f"{weights}: cannot be read: {_first_line(error)}") from None
     if step is None:
-        raise UserError(f"model.weights={weights}: no complete checkpoint; go on with the run")
+        raise NoWeights(f"{weights}: no complete checkpoint; go on with the run")
     return join(run.uri, *name_of(step).split("/"))
 
 
 def fetch(weights: str) -> Path:
     """A copy on this host of a file of weights, or of a checkpoint's folder without what else it holds.
 
-    Raises UserError where nothing is there, or it cannot be copied.
+    Raises NoWeights where nothing is there, or it cannot be copied.
     """
     place = address(weights)
     filesystem, path = resolve(place)
     try:
         found = _files(filesystem, path)
         if not found:
-            raise UserError(f"model.weights={weights}: no such file, or no weights in that folder")
+            raise NoWeights(f"{weights}: no such file, or no weights in that folder")
         told = json.dumps([place, [(f.base_name, f.size, f.mtime_ns) for f in found]])
         folder = _folder() / hashlib.sha256(told.encode()).hexdigest()[:16]
         is_file = found[0].path == path
         if not folder.is_dir():
             _copy(filesystem, found, folder, "" if is_file else Path(path).name)
+    except NoWeights:
+        raise
     except (OSError, ArrowException, ValueError) as error:
-        raise UserError(f"model.weights={weights}: cannot be read: {_first_line(error)}") from None
+        raise NoWeights(f"{weights}: cannot be read: {_first_line(error)}") from None
     return folder / Path(path).name
 
 

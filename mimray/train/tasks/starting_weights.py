@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mimray.errors import UserError
 from mimray.train.files import digest
-from mimray.train.tasks.fetched_weights import address, fetch, is_remote
+from mimray.train.tasks.fetched_weights import NoWeights, address, fetch, is_remote
 
 if TYPE_CHECKING:
     from mimray.downstream.classifier import Classifier
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 TIMM = "supervised:timm/"
 
 
-def identities(weights: str | None) -> dict[str, str]:
+def identities(weights: str | None, given_as: str = "model.weights:") -> dict[str, str]:
     """The files behind a setting of `model.weights`, and digests of what they hold; none for scratch.
 
-    Raises UserError for what is not there.
+    Raises UserError for what is not there; `given_as`: its first words, by which the user named it.
     """
     if weights is None:
         return {}
@@ -33,7 +33,7 @@ def identities(weights: str | None) -> dict[str, str]:
         parts = "".join(digest(str(file)) for file in files)
         return {weights: hashlib.sha256(parts.encode()).hexdigest()[:16]}
     except (ValueError, OSError) as error:
-        raise UserError(f"model.weights: {error}") from None
+        raise UserError(f"{given_as} {error}") from None
 
 
 def found_at(weights: str | None) -> str | None:
@@ -52,18 +52,18 @@ def load_weights(model: Classifier, weights: str) -> LoadReport:
     """Fill the encoder of a model, and the norm behind it where the weights have one; the classifier
     stays as it is, whatever classes the weights are of: that they are as many means nothing.
 
-    Raises UserError for weights that are not those of its encoder.
+    Raises UserError for what is not there, and weights that are not those of its encoder.
     """
     from mimray.weights import load
 
     fresh = {name: p.detach().clone() for name, p in model.classifier.named_parameters()}
-    path = locate(weights)
+    path: Path | None = None
     try:
+        path = locate(weights)
         report = load(model, path)
     except ValueError as error:
-        raise UserError(
-            _another_encoder(model, weights, path) or f"model.weights: {error}"
-        ) from None
+        other = None if path is None else _another_encoder(model, weights, path)
+        raise UserError(other or f"model.weights: {error}") from None
     for name, parameter in model.classifier.named_parameters():
         parameter.data.copy_(fresh[name])
     return report
@@ -91,7 +91,7 @@ def _another_encoder(model: Classifier, weights: str, path: Path) -> str | None:
 def locate(weights: str) -> Path:
     """A local path; what lies in a store is copied to this host.
 
-    Raises UserError for what is not there, and for timm weights that Hugging Face's cache does not have:
+    Raises NoWeights for what is not there, and for timm weights that Hugging Face's cache does not have:
     nothing is downloaded from there.
     """
     if is_remote(weights):
@@ -106,8 +106,8 @@ def locate(weights: str) -> Path:
     except ValueError:  # no name of a repository
         found = None
     if not isinstance(found, str):
-        raise UserError(
-            f"model.weights={weights}: not in Hugging Face's cache, and nothing is downloaded by itself; "
+        raise NoWeights(
+            f"{weights}: not in Hugging Face's cache, and nothing is downloaded by itself; "
             f"fetch it with `hf download {name} model.safetensors`, or name a file"
         )
     return Path(found)

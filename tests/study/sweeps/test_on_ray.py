@@ -4,13 +4,12 @@ own."""
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
 
-from tests.train.runs import environment
+from tests.train.runs import in_background
 
 pytestmark = pytest.mark.slow  # private Rays: `make test` has eight minutes
 
@@ -44,15 +43,7 @@ def command(folder, *more):
 
 
 def start(folder, *more):
-    return subprocess.Popen(
-        command(folder, *more),
-        env=environment(),
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return in_background(command(folder, *more), folder)
 
 
 def finish(folder, *more, status=0):
