@@ -3,107 +3,75 @@
 from __future__ import annotations
 
 from mimray.study.reading.findings import Findings
-from mimray.study.reading.gains import Gain
-from mimray.study.reading.intervals import Interval
+from mimray.study.reading.gains import CHOSEN_BY_LOSS, Change, Gain
+from mimray.study.reading.law_words import DOUBLED, law_sentences
 from mimray.study.reading.scaling_law import FittedLaw
 from mimray.study.reading.table import StudyTable
 from mimray.study.reading.wording import (
     VAL_LOSS,
+    Say,
     cannot_say,
     change,
     count,
     in_iterations,
     listed,
-    loss,
+    loss_change,
     score_change,
-    size,
     task_name,
 )
 
-_DOUBLED = {"length": "the length", "model": "the parameters", "data": "the pictures"}
-_SYMBOLS = {"data": "D pictures", "model": "N parameters", "length": "T iterations"}
-_COST = (
-    "Twice the length or the parameters takes about twice the computing, more pictures none; and the law "
-    "knows nothing of over-fitting."
-)
+_NO_TEST = "no interval, for these cells are chosen by their loss"
 
 
 def advice(found: Findings) -> list[str]:
-    """A sentence for each step that the table shows, the law, its next doublings, and which pays most."""
+    """A sentence for each step that the table shows, where the lowest loss is, and what the law says."""
     said = [_last_step(gain, found.table) for gain in found.gains]
+    said += _lowest_overfits(found)
     if isinstance(found.law, FittedLaw):
-        return [*said, _formula(found.law), _next_doublings(found.law), _verdict(found.law)]
+        return said + law_sentences(found.law, found)
     return [*said, cannot_say(found.law)]
 
 
+# ----- what paid ------------------------------------------------------------------------------------------
+
+
 def _last_step(gain: Gain, table: StudyTable) -> str:
-    changes = [change(VAL_LOSS, gain.loss.mean, gain.loss.interval)]
+    changes: list[tuple[str, Change, Say]] = [(VAL_LOSS, gain.loss, loss_change)]
     for task, one in gain.scores.items():
-        say = score_change(task, table)
-        changes.append(change(task_name(task), one.mean, one.interval, say))
-    return f"{_step_name(gain)}: {'; '.join(changes)}."
+        changes.append((task_name(task), one, score_change(task, table)))
+    if gain.factor in CHOSEN_BY_LOSS:
+        said = [f"{what} {say(one.mean)}" for what, one, say in changes]
+        return f"{_step_name(gain)}: {'; '.join(said)} ({_NO_TEST})."
+    said = [change(what, one.mean, one.interval, say) for what, one, say in changes]
+    return f"{_step_name(gain)}: {'; '.join(said)}."
 
 
 def _step_name(gain: Gain) -> str:
     before, after = listed(gain.before), listed(gain.after)
     cells = count(gain.steps, "comparison")
-    if gain.factor == "data_overfitting":
-        return f"Where cells over-fit, twice the pictures ({cells})"
     if gain.factor == "source":
         return f"{after} in place of {before} ({cells})"
-    return f"So far, twice {_DOUBLED[gain.factor]} ({before} to {after}, {cells})"
+    factor, _, where = gain.factor.partition("_")
+    doubled = f"per doubling of {DOUBLED[factor]}"
+    if where == "overfitting":  # steps of all sizes
+        return f"Where cells over-fit, {doubled} ({cells})"
+    which = f"{doubled} ({before} to {after}, {cells})"
+    if where == "not_overfitting":
+        return f"Where cells do not over-fit, which is to say where the loss fell, {which}"
+    if where == "most_data":
+        return f"On the largest subset alone, {listed(gain.data)}, {which}"
+    return f"So far, {which}"
 
 
-def _formula(fitted: FittedLaw) -> str:
-    terms = "".join(
-        f" {'-' if term.coefficient < 0 else '+'} {loss(abs(term.coefficient))} "
-        f"({_SYMBOLS[factor][0]}/{size(term.unit)})^-{term.exponent:.2f}"
-        for factor, term in fitted.law.terms.items()
-    )
-    floor = fitted.interval(lambda law: law.floor)
-    between = f", with a floor of {loss(floor[0])} to {loss(floor[1])}" if floor else ""
-    return (
-        f"Law of the {count(fitted.runs, 'run')} that do not over-fit: L = {loss(fitted.law.floor)}"
-        f"{terms} ({listed(_SYMBOLS[factor] for factor in fitted.law.terms)}); root mean square error "
-        f"{loss(fitted.residual)}{between}."
-    )
+# ----- where the lowest loss is ---------------------------------------------------------------------------
 
 
-def _next_doublings(fitted: FittedLaw) -> str:
-    at = fitted.reference
-    said = []
-    by_gain = sorted(fitted.law.terms.items(), key=lambda item: fitted.doubling(item[0])[0])
-    for factor, term in by_gain:
-        curve = " (two sizes show no curve: for a range of exponents)" if term.assumed else ""
-        said.append(change(f"twice {_DOUBLED[factor]}", *fitted.doubling(factor)) + curve)
-    where = f"{at.model} on {at.data} at {in_iterations(at.iterations)}"
-    return f"Next, by the law, from {where}, {VAL_LOSS} for {'; '.join(said)}."
-
-
-def _verdict(fitted: FittedLaw) -> str:
-    """Which doubling pays most; those that cannot be told from it share its place."""
-    steps = {factor: fitted.doubling(factor) for factor in fitted.law.terms}
-    paying = [factor for factor, (_, bounds) in steps.items() if _lowers(bounds)]
-    if not paying:
-        return cannot_say("what pays next, for no doubling is sure to lower the validation loss")
-    best = min(paying, key=lambda factor: steps[factor][0])
-    others = [factor for factor in steps if factor != best]
-    level = [factor for factor in others if fitted.pays_more(best, factor) is None]
-    beaten = [
-        factor
-        for factor in others
-        if all(fitted.pays_more(winner, factor) for winner in (best, *level) if winner != factor)
-    ]
-    more = f", more than twice {_doubled(beaten)}" if beaten else ""
-    if level:
-        what = f"Twice {_doubled([best, *level])}: cannot say which pays most{more and ', each' + more[1:]}"
-        return f"{what}. {_COST}"
-    return f"Twice {_DOUBLED[best]} pays most next{more}. {_COST}"
-
-
-def _lowers(bounds: Interval | None) -> bool:
-    return bounds is not None and bounds[1] < 0.0
-
-
-def _doubled(factors: list[str]) -> str:
-    return listed(_DOUBLED[factor] for factor in factors)
+def _lowest_overfits(found: Findings) -> list[str]:
+    """Nothing where the lowest loss is of a pair that does not over-fit: the law starts from there."""
+    lowest = min(found.table.runs, key=lambda run: run.val_loss)
+    if lowest.pair not in found.overfitting:
+        return []
+    more = [gain for gain in found.gains if gain.factor == "data_overfitting"]
+    worth = f" (per doubling so far, {loss_change(more[0].loss.mean)})" if more else ""
+    at = f"{lowest.model} on {lowest.data} at {in_iterations(lowest.iterations)}"
+    return [f"The lowest {VAL_LOSS} is of {at}, which over-fits: more data first{worth}."]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mimray.study.reading.intervals import Interval, bootstrap, t_quantile
+from mimray.study.reading.intervals import LEVEL, Interval, bootstrap
 from mimray.study.reading.overfitting import split_runs
 from mimray.study.reading.table import Run, StudyTable
 
@@ -37,11 +37,14 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Line:
-    """The least-squares line of a score over a loss: its slope, and how far from it 90 % of further runs
-    lie, either side, in the middle of the losses."""
+    """A least-squares line of a score over a loss, through `middle`."""
 
     slope: float
-    within: float
+    middle: Point
+
+    def off(self, point: Point) -> float:
+        """How far above the line a point lies."""
+        return point[1] - self.middle[1] - self.slope * (point[0] - self.middle[0])
 
 
 def val_loss(run: Run) -> float | None:
@@ -105,8 +108,23 @@ def line(points: Points) -> Line | None:
     if coefficient is None:
         return None
     x, y = np.asarray(points, dtype=float).T
-    slope = coefficient * float(np.std(y) / np.std(x))
-    residuals = (y - y.mean()) - slope * (x - x.mean())
-    freedom = len(points) - 2
-    spread = math.sqrt(float(residuals @ residuals) / freedom)
-    return Line(slope, t_quantile(freedom) * spread * math.sqrt(1.0 + 1.0 / len(points)))
+    return Line(coefficient * float(np.std(y) / np.std(x)), (float(x.mean()), float(y.mean())))
+
+
+def off_others_line(models: Sequence[Sequence[Point]]) -> float | None:
+    """How far from the line of the other models' runs 90 % of a model's runs lie, either side.
+
+    Runs of a model share what sets it apart from others, so each model is left out in turn. Of n
+    distances the ceil(0.9 (n + 1))-th, as in conformal prediction; None for fewer than three models, or
+    too few runs to have one.
+    """
+    if len(models) < 3:
+        return None
+    off: list[float] = []
+    for number, own in enumerate(models):
+        fitted = line([point for n, other in enumerate(models) if n != number for point in other])
+        if fitted is None:
+            return None
+        off += [abs(fitted.off(point)) for point in own]
+    place = math.ceil(LEVEL * (len(off) + 1))
+    return sorted(off)[place - 1] if place <= len(off) else None

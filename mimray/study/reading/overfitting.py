@@ -19,13 +19,14 @@ Step = tuple[int, int]
 
 @dataclass(frozen=True)
 class Overfitting:
-    """A pair that over-fits. `rises`: steps at which the validation loss goes up; `falls`: those at
-    which top-1 goes down."""
+    """A pair that over-fits. `rises`: steps at which the validation loss goes up, `raised_by` how much at
+    each; `falls`: those at which top-1 goes down."""
 
     model: str
     data: str
     lengths: tuple[int, ...]
     rises: tuple[Step, ...]
+    raised_by: tuple[float, ...]
     falls: tuple[Step, ...]
 
 
@@ -35,8 +36,9 @@ def overfitting_pairs(table: StudyTable) -> dict[Pair, Overfitting]:
     for (model, data), runs in table.pairs().items():
         if rises := _steps(runs, lambda a, b: b.val_loss > a.val_loss):
             falls = _steps(runs, _top1_falls)
-            lengths = tuple(run.iterations for run in runs)
-            found[model, data] = Overfitting(model, data, lengths, rises, falls)
+            losses = {run.iterations: run.val_loss for run in runs}
+            raised_by = tuple(losses[after] - losses[before] for before, after in rises)
+            found[model, data] = Overfitting(model, data, tuple(losses), rises, raised_by, falls)
     return found
 
 

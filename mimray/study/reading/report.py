@@ -38,7 +38,7 @@ def as_json(found: Findings, said: Sequence[str], files: Sequence[str]) -> dict[
         "extrapolation": [_prediction(one) for one in predictions],
         "extrapolation_mae": mean_error(predictions),
         "gains": [asdict(gain) for gain in found.gains],
-        "law": None if isinstance(found.law, str) else _law(found.law),
+        "law": None if isinstance(found.law, str) else _law(found.law, bool(found.overfitting)),
         "sentences": list(said),
         "files": list(files),
     }
@@ -55,8 +55,9 @@ def _prediction(one: Prediction) -> dict[str, Any]:
     return {key: value for key, value in asdict(one).items() if key != "carried"}
 
 
-def _law(fitted: FittedLaw) -> dict[str, Any]:
-    """Numbers by the law's own letters; an exponent that is assumed is named under `assumed`."""
+def _law(fitted: FittedLaw, left_out: bool) -> dict[str, Any]:
+    """Numbers by the law's own letters. An exponent that is assumed is named under `assumed`; one that is
+    flattered, for pairs are `left_out` because their loss rose with length, under `flattered`."""
     numbers = _numbers(fitted.law)
     intervals = {name: fitted.interval(partial(_number, name=name)) for name in numbers}
     at = fitted.reference
@@ -67,6 +68,7 @@ def _law(fitted: FittedLaw) -> dict[str, Any]:
         "units": {factor: term.unit for factor, term in fitted.law.terms.items()},
         "shifts": fitted.law.shifts,
         "assumed": [_EXPONENTS[f][1] for f, term in fitted.law.terms.items() if term.assumed],
+        "flattered": [_EXPONENTS["length"][1]] if left_out and "length" in fitted.law.terms else [],
         "runs": fitted.runs,
         "rms_error": fitted.residual,
         "next_from": {"model": at.model, "data": at.data, "iterations": at.iterations},

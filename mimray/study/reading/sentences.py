@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mimray.study.reading.advice import advice
-from mimray.study.reading.correlation import Correlation, line
+from mimray.study.reading.correlation import Correlation, Point, line, off_others_line
 from mimray.study.reading.extrapolation import Prediction, carried_error, covers, mean_error
 from mimray.study.reading.findings import Findings, known_predictions
+from mimray.study.reading.intervals import Interval
 from mimray.study.reading.overfitting import Overfitting, split_runs
-from mimray.study.reading.table import StudyTable
+from mimray.study.reading.table import Run, StudyTable
 from mimray.study.reading.wording import (
     VAL_LOSS,
     cannot_say,
@@ -20,6 +21,7 @@ from mimray.study.reading.wording import (
     in_iterations,
     listed,
     loss,
+    loss_change,
     score_change,
     task_name,
 )
@@ -59,7 +61,8 @@ def _which(bad: Sequence[Overfitting], pairs: int) -> str:
         models: dict[str, list[str]] = {}
         for one in bad:
             if one.rises[0] == step:
-                models.setdefault(one.data, []).append(one.model)
+                by = ", then ".join(map(loss_change, one.raised_by))
+                models.setdefault(one.data, []).append(f"{one.model} ({by})")
         on = "; ".join(f"{listed(names)} on {data}" for data, names in models.items())
         where.append(f"From {in_iterations(step[0])} to {in_iterations(step[1])}: {on}.")
     return (
@@ -87,18 +90,37 @@ def _proxy(found: Findings) -> list[str]:
         for kind in ("not_overfitting", "overfitting"):
             if kinds[kind]:
                 said.append(_together(by_kind[kind], kind, task, VAL_LOSS))
-            points = [(r.val_loss, r.scores[task]) for r in kinds[kind] if task in r.scores]
-            if kind == "not_overfitting" and (fitted := line(points)) is not None:
-                say = score_change(task, found.table)
-                said.append(
-                    f"There, a {VAL_LOSS} lower by 0.01 goes with {say(-0.01 * fitted.slope)} of "
-                    f"{task_name(task)}, and 90 % of runs lie within {say(fitted.within)[1:]} of that line."
-                )
+            if kind == "not_overfitting" and _surely(by_kind[kind].spearman_interval):
+                said += _on_a_line(kinds[kind], task, found.table)
     for task, by_kind in found.train_correlations.items():
         for kind in ("not_overfitting", "overfitting"):
             if by_kind[kind].runs:
                 said.append(_together(by_kind[kind], kind, task, "training loss"))
     return said
+
+
+def _on_a_line(runs: Sequence[Run], task: str, table: StudyTable) -> list[str]:
+    by_model: dict[str, list[Point]] = {}
+    for run in runs:
+        if task in run.scores:
+            by_model.setdefault(run.model, []).append((run.val_loss, run.scores[task]))
+    slope = line([point for own in by_model.values() for point in own])
+    if slope is None:
+        return []
+    say = score_change(task, table)
+    lower = f"There, a {VAL_LOSS} lower by 0.01 goes with {say(-0.01 * slope.slope)} of {task_name(task)}"
+    within = off_others_line(list(by_model.values()))
+    if within is None:
+        return [
+            f"{lower}; cannot say how far off another model's runs lie, with so few models or runs."
+        ]
+    return [
+        f"{lower}; of another model's runs, 90 % lie within {say(within)[1:]} of the others' line."
+    ]
+
+
+def _surely(bounds: Interval | None) -> bool:
+    return bounds is not None and not bounds[0] <= 0.0 <= bounds[1]
 
 
 def _together(one: Correlation, kind: str, task: str, which: str) -> str:
@@ -113,7 +135,7 @@ def _together(one: Correlation, kind: str, task: str, which: str) -> str:
         return f"{start}: {figures}, cannot say how sure with so few pairs."
     low, high = one.spearman_interval
     figures = f"Spearman {one.spearman:.3f} ({low:.3f} to {high:.3f}), Pearson {one.pearson:.3f}"
-    if low <= 0.0 <= high:
+    if not _surely(one.spearman_interval):
         return f"{start}: cannot say whether they go together: {figures}."
     way = "the lower the one, the higher the other" if high < 0 else "they rise and fall together"
     return f"{start}: {way}: {figures}."

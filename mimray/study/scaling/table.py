@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -10,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from mimray.errors import UserError
+from mimray.shares import share
 from mimray.study.cell import Cell
 from mimray.study.reading.sizes import split_share
 from mimray.study.scaling.folder import StudyFolder
@@ -50,13 +52,39 @@ def columns(steps: Sequence[Step]) -> Columns:
 def study_rows(cells: Sequence[Cell], steps: Sequence[Step], folder: StudyFolder) -> Rows:
     """A row for each model, data and length, of several seeds the mean of those that are finished."""
     rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    sources = _sources(cells)
     for cell in cells:
         which = tuple(cell.values[name] for name in ("model", "data", "iterations"))
-        rows.setdefault(which, []).append(_row(cell, steps, folder))
+        source = sources[cell.values["data"]]
+        rows.setdefault(which, []).append(_row(cell, source, steps, folder))
     return [_together(own, steps) for own in rows.values()]
 
 
-def _row(cell: Cell, steps: Sequence[Step], folder: StudyFolder) -> dict[str, Any]:
+def _sources(cells: Sequence[Cell]) -> dict[str, str]:
+    """What each subset is of, by the subset's name.
+
+    Shares of the same pictures have one source, called as the largest of them is without its percent. The
+    pictures of a manifest may be of another kind, so its own name stands for them.
+    """
+    found: dict[str, str] = {}
+    shares: dict[str, dict[str, float]] = {}
+    for name, data in {cell.values["data"]: cell.recipe.data for cell in cells}.items():
+        part = 1.0 if data.subset is None else share(data.subset)
+        if math.isnan(part):
+            found[name] = split_share(name)[0] or name
+        else:
+            shares.setdefault(data.train, {})[name] = part
+    called: set[str] = set()
+    for train, parts in shares.items():
+        largest = max(parts, key=parts.__getitem__)
+        source = split_share(largest)[0] or PurePath(train).name
+        source = train if source in called else source
+        called.add(source)
+        found |= dict.fromkeys(parts, source)
+    return found
+
+
+def _row(cell: Cell, source: str, steps: Sequence[Step], folder: StudyFolder) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for step in steps:
         try:
@@ -72,7 +100,7 @@ def _row(cell: Cell, steps: Sequence[Step], folder: StudyFolder) -> dict[str, An
         **{name: cell.values[name] for name in ("model", "data", "iterations")},
         "params": folder.params.get(cell.values["model"]),
         "images": images,
-        "source": split_share(cell.values["data"])[0] or PurePath(cell.recipe.data.train).name,
+        "source": source,
         **values,
         "epochs": seen / images if images else None,
         "seconds": sum(took) if took else None,

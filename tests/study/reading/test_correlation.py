@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mimray.study.reading.correlation import correlations, line, pearson, spearman, train_loss
+from mimray.study.reading.correlation import (
+    correlations,
+    line,
+    off_others_line,
+    pearson,
+    spearman,
+    train_loss,
+)
 from mimray.study.reading.intervals import bootstrap, mean_interval, percentile_interval
 from mimray.study.reading.overfitting import overfitting_pairs, split_runs
 from mimray.study.reading.table import StudyTable
@@ -94,14 +101,62 @@ def test_two_points_and_four_groups_bound_what_is_said():
     assert bootstrap([[(x, x)] for x in range(8)], pearson) == pytest.approx((1.0, 1.0))
 
 
-def test_a_line_is_scipys_with_its_prediction_interval():
+def test_a_line_is_scipys():
     points = [(x / 7, 3 - 2 * x / 7 + 0.1 * (-1) ** x) for x in range(9)]
     x, y = np.array(points).T
     fitted = stats.linregress(x, y)
-    residual = y - fitted.intercept - fitted.slope * x
-    half = stats.t.ppf(0.95, 7) * math.sqrt(residual @ residual / 7 * (1 + 1 / 9))
-    assert (line(points).slope, line(points).within) == pytest.approx((fitted.slope, half))
+    found = line(points)
+    assert found.slope == pytest.approx(fitted.slope)
+    assert found.off((2.0, 5.0)) == pytest.approx(5.0 - fitted.intercept - 2.0 * fitted.slope)
     assert line(points[:2]) is None
+
+
+def off_line(*heights, runs=5):
+    """Models whose runs lie so far above one line."""
+    return [[(x / 4, 3 - x / 2 + height) for x in range(runs)] for height in heights]
+
+
+def test_a_model_is_held_against_the_line_of_the_others():
+    """Off by 0, 0 and 0.3: against the others' line by 0.15, 0.15 and 0.3; of 15 distances the 15th."""
+    assert off_others_line(off_line(0.0, 0.0, 0.3)) == pytest.approx(0.3)
+    seven = off_line(*[0.0] * 6, 0.3, runs=9)  # the 58th of 63: the odd model's nine are the last
+    assert off_others_line(seven) == pytest.approx(0.3)
+    assert off_others_line(off_line(*[0.0] * 12, 0.3)) == pytest.approx(0.3 / 12)
+
+
+def test_too_few_models_or_runs_say_nothing_of_another_model():
+    assert off_others_line(off_line(0.0, 0.3, runs=20)) is None
+    assert off_others_line([own[:2] for own in off_line(0.0, 0.1, 0.3)]) is None
+    assert off_others_line([own[:3] for own in off_line(0.0, 0.1, 0.3)]) is not None
+
+
+def test_the_band_holds_runs_of_a_model_that_is_not_in_the_table():
+    """Each model is set apart from the line by as much again as its runs are from one another."""
+    generator = np.random.default_rng(0)
+    held = []
+    for _ in range(200):
+        set_apart = generator.normal(0, 0.3, size=7)
+        models = [
+            [(x / 9, 1 - x + apart + generator.normal(0, 0.3)) for x in range(6)]
+            for apart in set_apart
+        ]
+        known, other = models[:6], models[6]
+        fitted = line([point for own in known for point in own])
+        held += [abs(fitted.off(point)) <= off_others_line(known) for point in other]
+    assert 0.85 < np.mean(held) < 0.95
+
+
+def test_of_the_published_models_small_is_the_one_off_the_others_line():
+    fine = split_runs(PUBLISHED)["not_overfitting"]
+    by_model = {}
+    for run in fine:
+        by_model.setdefault(run.model, []).append((run.val_loss, run.scores["top1"]))
+    small = by_model.pop("SwinV2-Small")
+    others = line([point for own in by_model.values() for point in own])
+    within = off_others_line([small, *by_model.values()])
+    assert all(others.off(point) < 0 for point in small)
+    distances = [abs(others.off(point)) for point in small]
+    assert min(distances) < within < max(distances)
 
 
 def test_intervals_in_closed_form():

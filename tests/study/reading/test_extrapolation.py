@@ -1,10 +1,9 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from mimray.study.reading.extrapolation import (
     Drops,
+    Prediction,
     carried_error,
     covers,
     extrapolate,
@@ -60,9 +59,19 @@ def test_nothing_of_this_model_at_the_longest_length_is_needed():
 
 def test_a_power_law_in_length_is_predicted_exactly():
     for one in extrapolate(law_table()):
-        assert one.predicted == pytest.approx(one.actual, abs=1e-12) and covers(
-            replace(one, actual=one.predicted)
-        )
+        assert one.predicted == pytest.approx(one.actual, abs=1e-12)
+        assert one.low <= one.predicted <= one.high < one.low + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "actual", "held"),
+    [
+        (0.4, 0.6, 0.4, True), (0.4, 0.6, 0.6, True), (0.4, 0.6, 0.39, False), (0.4, 0.6, 0.61, False),
+        (0.4, 0.6, None, False), (None, None, 0.5, False),
+    ],
+)  # fmt: skip
+def test_an_interval_covers_what_lies_in_it(low, high, actual, held):
+    assert covers(Prediction("a", "x", 0.5, low, high, actual, 0.7)) is held
 
 
 def test_a_share_for_each_data_set_is_taken_where_the_others_have_one():

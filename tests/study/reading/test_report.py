@@ -1,14 +1,17 @@
 import json
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mimray.cli import main
 from mimray.study.reading.findings import analyse
+from mimray.study.reading.overfitting import split_runs
 from mimray.study.reading.published import PUBLISHED as FILE
 from mimray.study.reading.sentences import sentences
 from mimray.study.reading.table import StudyTable
-from tests.study.reading.tables import LENGTHS, PUBLISHED, law_table
+from tests.study.reading.tables import LENGTHS, PUBLISHED, change, law_table
 
 pytestmark = pytest.mark.unit
 
@@ -67,14 +70,123 @@ def test_what_the_published_table_says(report):
     said = report[0]["sentences"]
     assert said[0].startswith("Of 21 pairs of a model and its data 9 over-fit")
     assert any(
-        "twice the pictures (ImageNet-1K 50% to ImageNet-1K" in s and "cannot say" in s
+        "per doubling of the pictures (ImageNet-1K 50% to ImageNet-1K" in s and "cannot say" in s
         for s in said
     )
     assert any(
         s.startswith("ImageNet-22K in place of ImageNet-1K") and "+0.0026" in s for s in said
     )
-    assert any("each more than twice the pictures" in s for s in said)
+    assert any(
+        s.startswith(
+            "Cannot say: which pays most next, twice the parameters or the length; each pays more than "
+            "twice the pictures. Twice the length"
+        )
+        for s in said
+    )
+    assert "SwinV2-giant (+0.0204) on ImageNet-1K 50%." in said[0]
+    assert any(
+        "of another model's runs, 90 % lie within 0.70 points of the others'" in s for s in said
+    )
     assert any("12 of 12 lie in their 90 % intervals" in s for s in said)
+
+
+def test_each_kind_of_cell_is_named_so(report):
+    said = report[0]["sentences"]
+    assert any(
+        s.startswith("So far, per doubling of the length (250k to 500k, 21 comparisons): ")
+        for s in said
+    )
+    assert any(
+        s.startswith(
+            "On the largest subset alone, ImageNet-1K, per doubling of the length (250k to"
+        )
+        for s in said
+    )
+    (falling,) = (
+        s for s in said
+        if s.startswith("Where cells do not over-fit, which is to say where the loss fell, per doubling")
+    )  # fmt: skip
+    assert "12 comparisons): validation loss -0.0044; top-1 +0.42 points (no interval" in falling
+    assert any("per doubling of the parameters (SwinV2-Huge to SwinV2-giant," in s for s in said)
+    assert any("per doubling of the pictures (ImageNet-1K 50% to ImageNet-1K," in s for s in said)
+    assert not any("So far, twice" in s for s in said)
+
+
+def test_the_published_law_is_written_with_what_it_takes_to_use_it(report):
+    """Sources' shifts, which exponent is assumed, and whose interval is which."""
+    (said,) = (s for s in report[0]["sentences"] if s.startswith("Law of the 36 runs"))
+    law = report[0]["law"]
+    low, high = law["intervals"]["E"]
+    assert f"L = {law['E']:.4f} ({low:.4f} to {high:.4f}) + " in said
+    assert f"(D/2.4M)^-{law['alpha']:.2f} [exponent assumed] + " in said
+    assert said.count("[exponent assumed]") == len(law["assumed"]) == 1
+    assert law["shifts"]["ImageNet-22K"] > 0.004 and "ImageNet-1K" not in said
+    assert f"; on ImageNet-22K {law['shifts']['ImageNet-22K']:+.4f}; " in said
+    assert said.endswith(f"; root mean square error {law['rms_error']:.4f}.")
+    assert law["flattered"] == ["gamma"]
+
+
+def test_the_formula_in_words_gives_the_losses(report):
+    """What a reader reckons from the sentence: each published run to within the rounding and the error."""
+    (said,) = (s for s in report[0]["sentences"] if s.startswith("Law of the 36 runs"))
+    floor = float(re.search(r"L = ([\d.]+)", said)[1])
+    terms = re.findall(r"\+ ([\d.]+) \((\w)/([\d.]+)([kMB])\)\^-([\d.]+)", said)
+    shift = float(re.search(r"on ImageNet-22K ([+-][\d.]+)", said)[1])
+    letters = {"k": 1e3, "M": 1e6, "B": 1e9}
+    off = []
+    for run in split_runs(PUBLISHED)["not_overfitting"]:
+        sizes = {"D": run.images, "N": run.parameters, "T": run.iterations}
+        told = floor + shift * (run.source == "ImageNet-22K")
+        for part, letter, unit, power, exponent in terms:
+            told += float(part) * (sizes[letter] / (float(unit) * letters[power])) ** -float(
+                exponent
+            )
+        off.append(told - run.val_loss)
+    assert len(terms) == 3 and np.sqrt(np.mean(np.square(off))) < 0.001
+
+
+def lowest_overfits():
+    """The largest model, which over-fits on all but the most data, has the lowest loss before it does."""
+    table = law_table(lengths=LENGTHS[:2])
+    table = change(table, ("d", "all", LENGTHS[0]), val_loss=0.3)
+    return change(table, ("d", "all", LENGTHS[1]), val_loss=0.42)
+
+
+def test_that_the_lowest_loss_is_of_a_pair_that_over_fits_is_said():
+    table = lowest_overfits()
+    double = next(r for r in table.runs if (*r.pair, r.iterations) == ("d", "double", LENGTHS[1]))
+    said = sentences(analyse(table))
+    assert (
+        "The lowest validation loss is of d on all at 100k, which over-fits: more data first "
+        f"(per doubling so far, {double.val_loss - 0.42:+.4f})."
+    ) in said
+    assert any(
+        "from d on double at 200k, the lowest that does not over-fit, validation loss" in s
+        for s in said
+    )
+    quiet = sentences(analyse(law_table(lengths=LENGTHS[:2])))
+    assert not any(s.startswith("The lowest") for s in quiet)
+    assert any("from d on double at 200k, validation loss for" in s for s in quiet)
+
+
+def test_too_few_pairs_are_said_to_be_too_few():
+    """Three pairs tell a law and no interval: it is not that no doubling lowers the loss."""
+    said = sentences(analyse(law_table(models={"a": 5e7, "b": 1e8, "c": 2e8}, images={"all": 1e6})))
+    assert "Cannot say: what pays next, with too few pairs that do not over-fit." in said
+
+
+def test_shares_of_nobody_knows_how_many_pictures_are_said_to_be_shares():
+    table = law_table(images={"10%": 0.1, "50%": 0.5, "100%": 1.0})
+    (said,) = (s for s in sentences(analyse(table)) if s.startswith("Law of"))
+    assert "(D/0.368)^" in said and "for D the share of all pictures, N parameters and T" in said
+
+
+def test_a_line_is_drawn_only_where_losses_and_scores_surely_go_together():
+    rows = law_table().runs
+    generator = np.random.default_rng(0)
+    loose = tuple(replace(run, scores={"top1": generator.normal(80, 1)}) for run in rows)
+    said = " ".join(sentences(analyse(StudyTable("t", loose))))
+    assert "cannot say whether they go together" in said and "lower by 0.01" not in said
 
 
 def test_a_large_quiet_table_is_told_plainly():

@@ -137,9 +137,11 @@ def test_the_tables_own_steps_are_the_law_s():
 
 def test_steps_of_the_published_table():
     found = {gain.factor: gain for gain in gains(PUBLISHED)}
-    assert found["length"].steps == 12
-    low, high = found["length"].loss.interval
-    assert low < -0.0043 < high < 0
+    assert found["length"].steps == 21 and found["length_not_overfitting"].steps == 12
+    assert found["length_not_overfitting"].loss.mean == pytest.approx(-0.0044, abs=1e-4)
+    most = found["length_most_data"]
+    assert most.loss.mean == pytest.approx((-33 - 38 - 45 - 48 - 47) / 5 * 1e-4)
+    assert most.loss.interval[1] < 0
     data = found["data"]
     assert data.steps == 3 and data.loss.mean == pytest.approx((-5 - 10 - 23) / 3 * 1e-4)
     assert data.loss.interval[1] > 0  # three models do not settle it

@@ -1,0 +1,130 @@
+"""The law in sentences: its formula, what its next doublings change, and which of them pays most."""
+
+from __future__ import annotations
+
+from mimray.study.reading.findings import Findings
+from mimray.study.reading.intervals import Interval
+from mimray.study.reading.law import Term
+from mimray.study.reading.scaling_law import FittedLaw
+from mimray.study.reading.wording import (
+    VAL_LOSS,
+    cannot_say,
+    change,
+    count,
+    in_iterations,
+    listed,
+    loss,
+    loss_change,
+    size,
+)
+
+DOUBLED = {"length": "the length", "model": "the parameters", "data": "the pictures"}
+_SYMBOLS = {"data": "D pictures", "model": "N parameters", "length": "T iterations"}
+_FLATTERED = ", flattered, for cells whose loss rose are left out"
+_NOT_SHOWN = (
+    "whether twice the length pays, for the loss is not sure to fall where no cell is left out"
+)
+_COST = (
+    "Twice the length or the parameters takes about twice the computing, more pictures none; and the law "
+    "knows nothing of over-fitting."
+)
+
+
+def law_sentences(fitted: FittedLaw, found: Findings) -> list[str]:
+    """The formula, a doubling of each factor from the law's reference, and which of them pays most."""
+    chosen = bool(found.overfitting)
+    shown = not chosen or _length_lowers(found)
+    said = [_formula(fitted), _next_doublings(fitted, chosen, shown), _verdict(fitted, shown)]
+    if "length" in fitted.law.terms and not shown:
+        said.append(cannot_say(_NOT_SHOWN))
+    return said
+
+
+def _length_lowers(found: Findings) -> bool:
+    """Whether the length lowers the loss where no cell is left out for having a higher one.
+
+    On the most data, where there are several data sets: what over-fits does so there last.
+    """
+    by_factor = {gain.factor: gain for gain in found.gains}
+    told = by_factor.get("length_most_data", by_factor.get("length"))
+    return told is not None and _lowers(told.loss.interval)
+
+
+# ----- the formula ----------------------------------------------------------------------------------------
+
+
+def _formula(fitted: FittedLaw) -> str:
+    law = fitted.law
+    floor = fitted.interval(lambda law: law.floor)
+    between = f" ({loss(floor[0])} to {loss(floor[1])})" if floor else ""
+    terms = "".join(_term(factor, term) for factor, term in law.terms.items())
+    symbols = listed(_symbol(factor, term) for factor, term in law.terms.items())
+    shifts = [f"on {source} {loss_change(by)}" for source, by in law.shifts.items() if by]
+    return (
+        f"Law of the {count(fitted.runs, 'run')} that do not over-fit: "
+        f"L = {loss(law.floor)}{between}{terms}, for {symbols}; "
+        f"{''.join(f'{shift}; ' for shift in shifts)}root mean square error {loss(fitted.residual)}."
+    )
+
+
+def _term(factor: str, term: Term) -> str:
+    sign = "-" if term.coefficient < 0 else "+"
+    assumed = " [exponent assumed]" if term.assumed else ""
+    of = f"({_SYMBOLS[factor][0]}/{size(term.unit)})^-{term.exponent:.2f}"
+    return f" {sign} {loss(abs(term.coefficient))} {of}{assumed}"
+
+
+def _symbol(factor: str, term: Term) -> str:
+    if factor == "data" and term.unit <= 1.0:  # how many nobody told
+        return "D the share of all pictures"
+    return _SYMBOLS[factor]
+
+
+# ----- what is next ---------------------------------------------------------------------------------------
+
+
+def _next_doublings(fitted: FittedLaw, chosen: bool, length_shown: bool) -> str:
+    at = fitted.reference
+    said = []
+    for factor in sorted(fitted.law.terms, key=lambda factor: fitted.doubling(factor)[0]):
+        what, (value, bounds) = f"twice {DOUBLED[factor]}", fitted.doubling(factor)
+        one = change(what, value, bounds)
+        if factor == "length" and chosen:
+            one = (one if length_shown else f"{what} {loss_change(value)}") + _FLATTERED
+        said.append(one)
+    where = f"{at.model} on {at.data} at {in_iterations(at.iterations)}"
+    lowest = ", the lowest that does not over-fit" if chosen else ""
+    return f"Next, by the law, from {where}{lowest}, {VAL_LOSS} for {'; '.join(said)}."
+
+
+def _verdict(fitted: FittedLaw, length_shown: bool) -> str:
+    """Which doubling pays most; those that cannot be told from it share its place.
+
+    The length wins only where it is shown to lower the loss; being flattered, it may always lose.
+    """
+    steps = {factor: fitted.doubling(factor) for factor in fitted.law.terms}
+    if all(bounds is None for _, bounds in steps.values()):
+        return cannot_say("what pays next, with too few pairs that do not over-fit")
+    able = [factor for factor in steps if factor != "length" or length_shown]
+    paying = [factor for factor in able if _lowers(steps[factor][1])]
+    if not paying:
+        return cannot_say("what pays next, for no doubling is sure to lower the validation loss")
+    best = min(paying, key=lambda factor: steps[factor][0])
+    level = [f for f in able if f != best and fitted.pays_more(best, f) is None]
+    winners = [best, *level]
+    beaten = [
+        factor
+        for factor in steps
+        if factor not in winners and all(fitted.pays_more(winner, factor) for winner in winners)
+    ]
+    more = f" more than twice {listed(DOUBLED[factor] for factor in beaten)}" if beaten else ""
+    if level:
+        which = cannot_say(
+            f"which pays most next, twice {' or '.join(DOUBLED[f] for f in winners)}"
+        )
+        return f"{which[:-1]}{more and f'; each pays{more}'}. {_COST}"
+    return f"Twice {DOUBLED[best]} pays most next{more and ',' + more}. {_COST}"
+
+
+def _lowers(bounds: Interval | None) -> bool:
+    return bounds is not None and bounds[1] < 0.0
