@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 _MARKERS = {"random": "o", "block": "s", "inverse_block": "P", "square": "D"}
 _BAND = "#f3e3bf"
+_SCORES = {
+    "top1": "fine-tuned top-1, %",
+    "knn": "kNN top-1, %",
+    "skill": "skill (1 - loss / nearest-pixel fill)",
+}
 _PLACE = "avgdist_px_at_192"
 _LOOKS = "attention_distance_px_at_192"
 
@@ -20,15 +25,14 @@ _LOOKS = "attention_distance_px_at_192"
 def ridge_figure(
     rows: Rows, title: str, score: str, ridge: tuple[float, float], notes: dict[str, str]
 ) -> bytes | None:
-    """Draw rows of `mimray.study.sweeps.ridge.COLUMNS` as PNG: `score`, top1 or skill, over AvgDist and,
-    where any run was analysed, mean attention distance over AvgDist.
+    """Draw rows of `mimray.study.sweeps.ridge.COLUMNS` as PNG: `score` (top1, knn or skill) over AvgDist
+    and, where any run was analysed, mean attention distance over AvgDist.
 
     Both in pixels of a picture of 192 px, as the `ridge`. A dot a run, a colour a unit of the mask, a
     shape a strategy, the mask ratio beside it. None where no run has either. `notes`: conventions, for
     under the figure.
     """
-    label = {"top1": "fine-tuned top-1, %", "skill": "skill (1 - loss / nearest-pixel fill)"}[score]
-    known = {score: label, _LOOKS: "mean attention distance, px at 192 px"}
+    known = {score: _SCORES[score], _LOOKS: "mean attention distance, px at 192 px"}
     drawn = {key: text for key, text in known.items() if any(row[key] is not None for row in rows)}
     if not drawn:
         return None
@@ -45,7 +49,7 @@ def ridge_figure(
 
 
 def _draw(axes: Axes, rows: Rows, key: str, ridge: tuple[float, float]) -> None:
-    factor = 100.0 if key == "top1" else 1.0
+    factor = 100.0 if key in ("top1", "knn") else 1.0
     units = sorted({row["unit"] for row in rows})
     several = len({row["strategy"] for row in rows}) > 1
     axes.axvspan(

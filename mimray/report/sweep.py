@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 Rows = list[dict[str, Any]]
 
-_RIDGE_SCORES = {"val/skill": "skill", "val/reference_skill": "skill", "finetune/top1": "top1"}
+_RIDGE_SCORES = {
+    "val/skill": "skill",
+    "val/reference_skill": "skill",
+    "finetune/top1": "top1",
+    "knn/top1": "knn",
+}
 """Metrics that `ridge_figure` has an axis for, and its name of it."""
 _DARK = 0.55  # of the colours; figures on darker ones are white
 
@@ -59,14 +64,20 @@ def heat_map(
 def over_avgdist(
     rows: Rows, title: str, metric: str, ridge: tuple[float, float], notes: dict[str, str]
 ) -> bytes | None:
-    """Draw `objective` over AvgDist as `mimray analyze ridge` does; None where nothing is finished, or all
-    masks are alike."""
+    """Draw `objective` over AvgDist as `mimray analyze ridge` does, with a bar of a `deviation` where rows
+    have one; None where nothing is finished, or all masks are alike."""
     known = [row for row in rows if row["objective"] is not None]
-    score = _RIDGE_SCORES.get(metric)
-    if score is None or len({row["avgdist_px_at_192"] for row in known}) < 2:
+    score = _RIDGE_SCORES[metric]
+    if len({row["avgdist_px_at_192"] for row in known}) < 2:
         return None
     points = [
-        row | {score: row["objective"], "attention_distance_px_at_192": None} for row in known
+        row
+        | {
+            score: row["objective"],
+            f"{score}_spread": row.get("deviation"),
+            "attention_distance_px_at_192": None,
+        }
+        for row in known
     ]
     return ridge_figure(points, title, score, ridge, notes)
 

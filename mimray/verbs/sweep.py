@@ -11,15 +11,14 @@ from mimray.study.cell import Cell
 from mimray.study.sweeps.choosing import choice_of
 from mimray.study.sweeps.folder import SweepFolder
 from mimray.study.sweeps.grid import load_sweep
-from mimray.study.sweeps.objective import Objective, objective_of, progress_metric
+from mimray.study.sweeps.objective import Objective, check_objective, objective_of, progress_metric
 from mimray.study.sweeps.ridge import RIDGE
+from mimray.study.sweeps.seeds import SEED, Rows, best_of, candidates
 from mimray.study.sweeps.sweep import Sweep
-from mimray.study.sweeps.table import best_of, best_recipe, columns, spread_of, sweep_rows
+from mimray.study.sweeps.table import best_recipe, columns, sweep_rows
 from mimray.train.console import Console
 from mimray.train.run_folder import to_json
-from mimray.verbs.screen import screen
-
-Rows = list[dict[str, Any]]
+from mimray.verbs.sweep_screen import show
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(to_json(result), flush=True)
     else:
-        _print(sweep, rows, result)
+        show(sweep, rows, result)
     return RunFailed.exit_code if any(row["status"] == "failed" for row in rows) else 0
 
 
@@ -54,7 +53,7 @@ def _run(sweep: Sweep, cells: list[Cell], objective: Objective, folder: SweepFol
             _write(sweep, cells, objective, folder)
             return
         _check_data(waiting)
-        objective.check(cells)
+        check_objective(objective, cells)
         with room_for(cells) as plan:
             folder.save()
             copy = sweep_copy(sweep, cells, folder)
@@ -67,8 +66,8 @@ def _run(sweep: Sweep, cells: list[Cell], objective: Objective, folder: SweepFol
                 status = "finished"
             finally:
                 rows, files = _write(sweep, cells, objective, folder)
-                best = best_of(rows)
-                told = {} if best is None else {"sweep/best": best["objective"]}
+                best = best_of(candidates(sweep, rows))
+                told = {} if best is None else {"sweep/best": best.objective}
                 copy.close(cells, status, told, files)
 
 
@@ -95,16 +94,24 @@ def _write(
     result = _result(sweep, cells, objective, folder, rows)
     about = {name: value for name, value in result.items() if name != "cells"}
     files = table_files(rows, columns(sweep, rows), **about)
+    known = candidates(sweep, rows)
     notes = _conventions(sweep, cells, objective)
     title = f"{sweep.name}: {objective.label}"
+    in_fields = not {"mask.unit", "mask.ratio"} & {*sweep.ranges}
     figures = {
-        "heat_map.png": heat_map(rows, title, objective.metric, objective.label, notes),
+        "heat_map.png": heat_map(rows, title, objective.metric, objective.label, notes)
+        if in_fields
+        else None,
         "avgdist.png": over_avgdist(
-            rows, title, objective.metric, RIDGE, notes | {"numbers": "mask ratio"}
+            [one.rows[0] | one.told for one in known],
+            title,
+            objective.metric,
+            RIDGE,
+            notes | {"numbers": "mask ratio"} | _bars(sweep),
         ),
     }
     files |= {name: figure for name, figure in figures.items() if figure is not None}
-    if (best := best_of(rows)) is not None:
+    if (best := best_of(known)) is not None:
         files["best.yaml"] = best_recipe(sweep, cells, best, objective.label).encode()
     folder.write(files)
     return rows, files
@@ -113,9 +120,11 @@ def _write(
 def _result(
     sweep: Sweep, cells: list[Cell], objective: Objective, folder: SweepFolder, rows: Rows
 ) -> dict[str, Any]:
-    """What `--json` prints. `steps`: of pre-training, all trials together; `steps_of_all`: what they would
-    be had none been ended."""
-    best = best_of(rows)
+    """What `--json` prints. `candidates`: what is finished, trials that differ in `run.seed` alone as one;
+    `best`: of them, and the first of its runs; `steps`: of pre-training, all trials together;
+    `steps_of_all`: what they would be had none been ended."""
+    found = candidates(sweep, rows)
+    best = best_of(found)
     totals = [row["total_steps"] for row in rows]
     known = [total for total in totals if total is not None]
     return {
@@ -124,7 +133,8 @@ def _result(
         "objective": objective.metric,
         "stopped_by": None if sweep.stop is None else progress_metric(cells),
         "reference_mask": _reference(cells),
-        "best": best and {name: best[name] for name in (*sweep.names, "run", "objective")},
+        "best": best and best.told | {"run": best.rows[0]["run"]},
+        "candidates": [one.told for one in found],
         "steps": sum(row["steps"] for row in rows),
         "steps_of_all": sum(known) if len(known) == len(totals) else None,
         "cells": [{k: v for k, v in row.items() if k in columns(sweep, rows)} for row in rows],
@@ -134,6 +144,11 @@ def _result(
 def _reference(cells: list[Cell]) -> dict[str, Any] | None:
     mask = cells[0].recipe.run.reference_mask
     return None if mask is None else mask.model_dump()
+
+
+def _bars(sweep: Sweep) -> dict[str, str]:
+    """What they are, where seeds vary."""
+    return {"bars": "sample standard deviation over run.seed"} if SEED in sweep.names else {}
 
 
 def _conventions(sweep: Sweep, cells: list[Cell], objective: Objective) -> dict[str, str]:
@@ -151,57 +166,3 @@ def _conventions(sweep: Sweep, cells: list[Cell], objective: Objective) -> dict[
     if others:
         notes["a field"] = f"the mean over {', '.join(others)}"
     return notes
-
-
-# ----- for people -----------------------------------------------------------------------------------------
-
-
-def _print(sweep: Sweep, rows: Rows, result: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    shown = Table(box=None, pad_edge=False)
-    for name in (*sweep.names, "run", "status"):
-        shown.add_column(name)
-    for name in (result["objective"], "AvgDist", "val/loss", "val/skill", "steps"):
-        shown.add_column(name, justify="right")
-    for row in rows:
-        distance = row["avgdist_px"]
-        shown.add_row(
-            *(str(row[name]) for name in sweep.names),
-            row["run"],
-            row["status"],
-            _figure(row["objective"]),
-            "" if distance is None else f"{distance:.1f} px",
-            _figure(row["val/loss"]),
-            _figure(row["val/skill"]),
-            str(row["steps"]),
-        )
-    out = screen(140)
-    out.print(shown)
-    for line in _notes(sweep, rows, result):
-        out.print(line)
-
-
-def _notes(sweep: Sweep, rows: Rows, result: dict[str, Any]) -> list[str]:
-    """What the table does not say."""
-    told = f"Ranked by {result['objective']}"
-    if (mask := result["reference_mask"]) is not None:
-        told += (
-            f"; reference mask: {mask['strategy']}, unit {mask['unit']}, ratio {mask['ratio']:g}"
-        )
-    if result["stopped_by"]:
-        told += f"; trials were ended by {result['stopped_by']}"
-    notes = [f"{told}. Losses under masks of their own do not compare."]
-    notes += [f"{row['run']} failed: {row['reason']}" for row in rows if row["status"] == "failed"]
-    if (best := result["best"]) is not None:
-        words = " ".join(f"{name}={best[name]}" for name in sweep.names)
-        line = f"Best: {words} ({best['objective']:.4f}"
-        if (spread := spread_of(rows)) is not None:
-            line += f", {spread[1]:.4f} above the median of those that are finished"
-        notes += [f"{line}); one run each says nothing of noise between seeds."]
-        notes += [f"{result['uri']}/best.yaml, table.csv, figures"]
-    return notes
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"

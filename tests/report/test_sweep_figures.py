@@ -2,7 +2,7 @@
 
 import pytest
 
-from mimray.report import sweep
+from mimray.report import ridge, sweep
 from mimray.report.sweep import heat_map, over_avgdist
 
 pytestmark = pytest.mark.unit
@@ -60,4 +60,27 @@ def test_worth_over_avgdist():
     notes = {"objective": "skill"}
     assert over_avgdist(ROWS, "title", "val/skill", (10.0, 20.0), notes).startswith(b"\x89PNG")
     assert over_avgdist(ROWS[:2], "title", "val/skill", (10.0, 20.0), notes) is None  # one place
-    assert over_avgdist(ROWS, "title", "knn/top1", (10.0, 20.0), notes) is None  # no axis for it
+
+
+@pytest.mark.parametrize(
+    ("metric", "axis", "height"),
+    [
+        ("val/reference_skill", "skill (1 - loss / nearest-pixel fill)", 0.7),
+        ("finetune/top1", "fine-tuned top-1, %", 70.0),
+        ("knn/top1", "kNN top-1, %", 70.0),
+    ],
+)
+def test_every_objective_has_an_axis_over_avgdist(monkeypatch, metric, axis, height):
+    found = {}
+    monkeypatch.setattr(ridge, "png", lambda figure, notes, panels: found.update(panel=panels[0]))
+    over_avgdist([*ROWS[3:], row(8, 0.4, 0.5) | {"deviation": 0.1}], "t", metric, (10.0, 20.0), {})
+    panel = found["panel"]
+    assert panel.get_ylabel() == axis
+    drawn = [y for bar in panel.containers for y in bar.lines[0].get_ydata()]
+    assert sorted(drawn) == pytest.approx([height * 5 / 7, height])
+    (bar,) = [
+        c.lines[2][0].get_segments()[0]
+        for c in panel.containers
+        if c.get_label().startswith("unit 8")
+    ]
+    assert bar[1][1] - bar[0][1] == pytest.approx(2 * height / 7)

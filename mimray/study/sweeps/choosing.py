@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from mimray.errors import UserError
 from mimray.study.cell import Cell
+from mimray.study.sweeps.combinations import in_lists
 from mimray.study.sweeps.sweep import Sweep
 
 
@@ -70,7 +71,7 @@ class ByOptuna:
     """Satisfies `Choice`: a tree-structured Parzen estimator over the places of values in their lists."""
 
     def __init__(self, sweep: Sweep, cells: Sequence[Cell]) -> None:
-        (self.grid,) = sweep.grid
+        self.grid = in_lists(sweep.grid[0])
         assert sweep.samples is not None
         self.total, self.seed = sweep.samples, sweep.seed
         places = itertools.product(*(range(len(values)) for values in self.grid.values()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mimray.study.cell import Cell
 from mimray.study.parent_copy import ParentCopy
 from mimray.study.sweeps.folder import SweepFolder
+from mimray.study.sweeps.range import Range
 from mimray.study.sweeps.sweep import Sweep
 
 
@@ -31,5 +32,6 @@ def _title(cell: Cell) -> str:
 
 
 def _values(sweep: Sweep, name: str) -> str:
-    known = [value for grid in sweep.grid for value in grid.get(name, [])]
+    given = [grid[name] for grid in sweep.grid if name in grid]
+    known = [value for one in given for value in ([one] if isinstance(one, Range) else one)]
     return " ".join(map(str, dict.fromkeys(map(str, known))))

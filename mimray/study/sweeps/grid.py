@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,8 @@ from mimray.errors import UserError
 from mimray.recipe import CLASSIFIED, Mask, Recipe, load_recipe
 from mimray.settings_errors import explain, nearest
 from mimray.study.cell import Cell
-from mimray.study.sweeps.sweep import Sweep, Values
+from mimray.study.sweeps.combinations import combinations_of
+from mimray.study.sweeps.sweep import Sweep
 from mimray.train.tasks.check_pretraining import check_model
 
 _OTHER_PICTURES = (
@@ -43,15 +42,7 @@ def load_sweep(path: str, overrides: list[str]) -> tuple[Sweep, list[Cell]]:
     if not file.is_file():
         raise UserError(f"no sweep {path!r}: a YAML file, like tuning/mask_grid.yaml")
     sweep = _read(file)
-    combinations = [values for grid in sweep.grid for values in _combinations(grid)]
-    if sweep.samples is not None and sweep.samples > len(combinations):
-        raise UserError(
-            f"{path}: samples={sweep.samples} and there are {len(combinations)} cells; "
-            f"search=grid runs them all"
-        )
-    if sweep.search == "random":
-        assert sweep.samples is not None
-        combinations = random.Random(sweep.seed).sample(combinations, sweep.samples)  # noqa: S311
+    combinations = combinations_of(sweep)
     recipes = [_recipe(sweep, values, overrides) for values in combinations]
     _check_looks(sweep, recipes)
     reference = _reference(sweep, recipes, overrides)
@@ -76,10 +67,6 @@ def _read(file: Path) -> Sweep:
         return Sweep.model_validate(settings)
     except ValidationError as error:
         raise UserError(f"{file}: {explain(error, Sweep)}") from None
-
-
-def _combinations(grid: Values) -> list[dict[str, Any]]:
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def _recipe(sweep: Sweep, values: dict[str, Any], overrides: list[str]) -> Recipe:

@@ -57,10 +57,44 @@ class Objective(Protocol):
 def objective_of(sweep: Sweep, cells: Sequence[Cell]) -> Objective:
     """The sweep's. Raises UserError where settings of it do not fit."""
     if sweep.objective == "finetune":
-        return FinetuneTop1(sweep.name, sweep.finetune or Finetune())
+        return FinetuneTop1(sweep.name, _on_same_pictures(sweep.finetune or Finetune(), cells))
     if sweep.objective == "knn":
         return KnnTop1(sweep.name, sweep.knn)
     return Skill(cells[0].recipe.run.reference_mask is not None)
+
+
+def _on_same_pictures(settings: Finetune, cells: Sequence[Cell]) -> Finetune:
+    """Fine-tuning takes the pre-training's pictures where its own settings name no others. Not where cells
+    differ in them: who is fine-tuned and tested on other pictures does not compare."""
+    known = {(data.train, data.val, data.upright) for data in (cell.recipe.data for cell in cells)}
+    train, val, upright = next(iter(known))
+    if len(known) > 1 or val is None:
+        return settings
+    pictures = {"data.train": train, "data.val": val, "data.upright": upright}
+    return settings.model_copy(update={"set": pictures | settings.set})
+
+
+def check_objective(objective: Objective, cells: Sequence[Cell]) -> None:
+    """Raises UserError for what can be known to be wrong before a trial starts, also where what ranks it
+    asks for more trainers than a trial has room for."""
+    objective.check(cells)
+    for cell in _one_of_each(cells):
+        trainers, ours = objective.trainers(cell), cell.recipe.speed.most_workers
+        if trainers is not None and trainers.most_workers > ours:
+            raise UserError(
+                f"finetune: speed.workers={trainers.most_workers}, and a trial takes as much of the "
+                f"cluster as its pre-training, speed.workers={ours}; write finetune: {{set: "
+                f"{{speed.workers: {ours}}}}}"
+            )
+
+
+def _one_of_each(cells: Sequence[Cell]) -> list[Cell]:
+    """Of each model and number of trainers: what fine-tuning asks of a cell is the same for all of them."""
+    kinds = {
+        (cell.recipe.model.model_dump_json(), cell.recipe.speed.most_workers): cell
+        for cell in reversed(cells)
+    }
+    return list(kinds.values())
 
 
 def progress_metric(cells: Sequence[Cell]) -> str:
@@ -115,42 +149,38 @@ class FinetuneTop1:
         for setting in self.settings.set:
             if setting in _OF_SWEEP:
                 raise UserError(f"finetune: the sweep sets {setting} itself; leave it out")
-        for cell in cells:
+        for cell in _one_of_each(cells):
             try:
-                recipe = self._recipe(cell, None)
-                check_names(recipe)
+                check_names(self.recipe(cell, None))
             except UserError as error:
                 raise UserError(f"finetune, cell {cell.words}: {error}") from None
-            theirs, ours = recipe.speed.most_workers, cell.recipe.speed.most_workers
-            if theirs > ours:
-                raise UserError(
-                    f"finetune: {self.settings.recipe} has speed.workers={theirs}, and a trial takes as "
-                    f"much of the cluster as its pre-training, speed.workers={ours}; write finetune: "
-                    f"{{set: {{speed.workers: {ours}}}}}"
-                )
         try:
-            open_data(self._recipe(cells[0], None))
+            open_data(self.recipe(cells[0], None))
         except UserError as error:
             raise UserError(f"finetune: {error}") from None
 
     def trainers(self, cell: Cell) -> Speed | None:
-        recipe = self._recipe(cell, None)
+        recipe = self.recipe(cell, None)
         return None if trains_here(recipe) else recipe.speed
 
     def measure(self, cell: Cell, share: Share, draws: Draws, progress: Progress) -> None:
         from mimray.train.launch import launch
 
-        recipe, here = placed(self._recipe(cell, RunFolder.of(cell.recipe).uri), share)
+        recipe, here = placed(self.recipe(cell, RunFolder.of(cell.recipe).uri), share)
         launch(recipe, progress, draws.loss, here=here)
 
     def value(self, cell: Cell) -> float | None:
-        record = RunFolder.of(self._recipe(cell, None)).record()
+        if cell.record() is None:
+            return (
+                None  # so that a table of many cells reads no recipe of those that have not begun
+            )
+        record = RunFolder.of(self.recipe(cell, None)).record()
         if record is None or record["status"] != "finished":
             return None
         value: float = record["final"][finetuned_metric(record["final"])]
         return value
 
-    def _recipe(self, cell: Cell, run: str | None) -> FinetuneRecipe:
+    def recipe(self, cell: Cell, run: str | None) -> FinetuneRecipe:
         """Of a cell; `run`: what it starts from, once that is there. The name is the same with and without,
         for the cell's name says it."""
         own = cell.recipe

@@ -5,13 +5,29 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PlainValidator, ValidationError, field_validator, model_validator
 
 from mimray.recipe import NAME, Mask, Section
 from mimray.recipe.sections import Uri
+from mimray.settings_errors import explain
+from mimray.study.sweeps.range import Range
 
-Values = dict[str, Annotated[list[Any], Field(min_length=1)]]
-"""Settings and the values that each takes."""
+
+def _values(given: object) -> list[Any] | Range:
+    if isinstance(given, dict):
+        try:
+            return Range.model_validate(given)
+        except ValidationError as error:
+            raise ValueError(explain(error, Range)) from None
+    if not isinstance(given, list):
+        raise ValueError(f"{given!r} is neither a list of values nor a range, {{low: 1, high: 2}}")
+    if not given:
+        raise ValueError("a list of values needs at least 1 item")
+    return given
+
+
+Values = dict[str, Annotated[list[Any] | Range, PlainValidator(_values)]]
+"""Settings and the values that each takes: a list of them, or a range to draw from."""
 
 OBJECTIVES = ("skill", "finetune", "knn")
 
@@ -74,6 +90,8 @@ class Sweep(Section):
     def _values_differ(cls, grid: list[Values]) -> list[Values]:
         for values in grid:
             for name, given in values.items():
+                if isinstance(given, Range):
+                    continue
                 told = [json.dumps(value) for value in given]
                 if len(set(told)) < len(told):
                     raise ValueError(f"{name} has a value twice: {', '.join(told)}")
@@ -86,6 +104,11 @@ class Sweep(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Sweep:
+        if self.search == "grid" and self.ranges:
+            raise ValueError(
+                f"search=grid runs through lists, and {self.ranges[0]} is a range; list its values, or "
+                f"take search: random or optuna"
+            )
         if self.search == "grid" and self.samples is not None:
             raise ValueError(
                 f"samples={self.samples} is of search=random or optuna; leave it out, for a grid runs whole"
@@ -105,6 +128,15 @@ class Sweep(Section):
     def names(self) -> list[str]:
         """Settings that cells differ in."""
         return list(dict.fromkeys(name for values in self.grid for name in values))
+
+    @property
+    def ranges(self) -> list[str]:
+        """Those of `names` that have no list."""
+        return [
+            name
+            for name in self.names
+            if any(isinstance(values.get(name), Range) for values in self.grid)
+        ]
 
     @property
     def measures_skill(self) -> bool:

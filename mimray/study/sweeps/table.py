@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +12,11 @@ from mimray.study.cell import Cell
 from mimray.study.sweeps.folder import SweepFolder
 from mimray.study.sweeps.objective import Objective
 from mimray.study.sweeps.ridge import SIZE
+from mimray.study.sweeps.seeds import Candidate, Rows
 from mimray.study.sweeps.sweep import Sweep
 from mimray.train.fence import Fence
 from mimray.train.run_folder import RunFolder
 
-Rows = list[dict[str, Any]]
 Columns = dict[str, pa.DataType]
 
 _FOUND: Columns = {
@@ -48,29 +47,23 @@ def columns(sweep: Sweep, rows: Rows) -> Columns:
     return {name: _type([row[name] for row in rows]) for name in sweep.names} | _FOUND
 
 
-def best_of(rows: Rows) -> dict[str, Any] | None:
-    """The finished trial that is best by the objective."""
-    known = [row for row in rows if row["objective"] is not None]
-    return max(known, key=lambda row: row["objective"], default=None)
-
-
-def spread_of(rows: Rows) -> tuple[float, float] | None:
-    """The median objective and what the best is above it; None below three trials."""
-    values = [row["objective"] for row in rows if row["objective"] is not None]
-    middle = statistics.median(values) if len(values) > 2 else None
-    return None if middle is None else (middle, max(values) - middle)
-
-
-def best_recipe(sweep: Sweep, cells: Sequence[Cell], row: dict[str, Any], label: str) -> str:
-    """The recipe of a row as YAML, ready to run: as the trial's, without its name and reference mask."""
-    cell = next(cell for cell in cells if cell.name == row["run"])
+def best_recipe(sweep: Sweep, cells: Sequence[Cell], best: Candidate, label: str) -> str:
+    """The recipe of a candidate as YAML, ready to run: as its first trial's, without its name and reference
+    mask."""
+    cell = next(cell for cell in cells if cell.name == best.rows[0]["run"])
     plain = {"name": None, "experiment": "mimray", "reference_mask": None}
     run = cell.recipe.run.model_copy(update=plain)
     recipe = cell.recipe.model_copy(update={"name": f"{sweep.name}-best", "run": run})
+    worth = f"{label} {best.objective:.4f}, of the run {cell.name}"
+    if best.deviation is not None:
+        worth = (
+            f"{label} {best.objective:.4f}, mean of {len(best.rows)} runs, sample standard deviation "
+            f"{best.deviation:.4f};\n#            this is the run {cell.name}"
+        )
     return (
         f"# the best trial of sweep {sweep.name}: {cell.words}\n#\n"
         f"# command    mimray pretrain best.yaml\n"
-        f"# result     {label} {row['objective']:.4f}, of the run {cell.name}\n"
+        f"# result     {worth}\n"
         f"{recipe.to_yaml()}"
     )
 

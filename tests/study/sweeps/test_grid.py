@@ -8,12 +8,12 @@ import torch
 
 from mimray.errors import Stopped, UserError
 from mimray.evaluate.workers import Share
-from mimray.recipe import Mask, load_recipe
+from mimray.recipe import Mask, load_finetune_recipe, load_recipe
 from mimray.study.placing import Plan, placed, plan_all, plan_trials
 from mimray.study.sweeps.choosing import choice_of
 from mimray.study.sweeps.folder import SweepFolder
 from mimray.study.sweeps.grid import load_sweep
-from mimray.study.sweeps.objective import objective_of
+from mimray.study.sweeps.objective import check_objective, objective_of
 from mimray.study.sweeps.sweep import Stop
 from mimray.study.sweeps.table import sweep_rows
 from mimray.study.sweeps.trial import WORST, Reporter, Trial
@@ -163,10 +163,6 @@ def test_optuna_is_asked_for_in_a_line(lay_out, monkeypatch):
         choice_of(*lay_out(f"{GRID}search: optuna\nsamples: 3"))
 
 
-def test_the_papers_grid_fits():
-    assert len(load_sweep("tuning/mask_paper.yaml", [])[1]) == 65
-
-
 # ----- objectives -----------------------------------------------------------------------------------------
 
 
@@ -179,7 +175,10 @@ def test_the_papers_grid_fits():
         ),
         ("objective: finetune\nfinetune: {recipe: demo}", "demo is a recipe for pre-training"),
         ("objective: finetune\nfinetune: {set: {run.name: x}}", "sweep sets run.name itself"),
-        ("objective: finetune\nfinetune: {set: {speed.workers: 2}}", "much of the cluster as its"),
+        (
+            "objective: finetune\nfinetune: {set: {speed.workers: 2}}",
+            r"speed.workers=2, .* much of the cluster as its pre-training, speed.workers=1; write",
+        ),
         ("objective: finetune\nfinetune: {set: {optim.lrr: 1}}", "optim.lrr is not a setting"),
         ("objective: knn\nset: {data.train: FOLDER}", "needs pictures with labels"),
         ("objective: knn\nknn: {train: FOLDER, val: 'builtin:photos/val'}", "has no labels"),
@@ -203,7 +202,32 @@ def test_an_objective_without_labels_is_refused(lay_out, tmp_path, text, says):
             ),
             head=f"recipe: demo\n{own}",
         )
-        objective_of(sweep, cells).check(cells)
+        check_objective(objective_of(sweep, cells), cells)
+
+
+def test_what_a_trial_has_no_room_for_is_a_sweeps_matter(lay_out):
+    """In a study each step has its own need."""
+    text = "objective: finetune\nfinetune: {set: {speed.workers: 2}}"
+    sweep, cells = lay_out(GRID + text)
+    objective_of(sweep, cells).check(cells)
+
+
+def test_fine_tuning_takes_the_pictures_of_the_pre_training(lay_out):
+    """But not those that its own settings name, nor where trials have pictures of their own."""
+    photos, others = "builtin:photos/train", "builtin:photos/val"
+    swapped = (f"data.train={others}", f"data.val={photos}", "data.upright=true")
+
+    def data(text, *words):
+        sweep, cells = lay_out(text + "\nobjective: finetune", *words)
+        return objective_of(sweep, cells).recipe(cells[0], None).data
+
+    found = data(GRID, *swapped)
+    assert (found.train, found.val, found.upright) == (others, photos, True)
+    named = data(GRID + f"finetune: {{set: {{data.val: '{others}'}}}}", *swapped)
+    assert (named.train, named.val) == (others, others)
+    own = load_finetune_recipe("finetune_demo", []).data
+    assert data(GRID, swapped[0], "data.val=null") == own
+    assert data(f"grid: {{data.train: ['{others}', '{photos}']}}", *swapped[1:]) == own
 
 
 # ----- how many at once -----------------------------------------------------------------------------------
@@ -442,8 +466,21 @@ def test_a_trial_whose_process_was_killed_has_died(lay_out):
     assert [row["status"] for row in rows] == ["died"] + ["waiting"] * 5 and rows[0]["steps"] == 4
 
 
-@pytest.mark.parametrize("name", ["mask_grid", "mask_photos"])
+SHIPPED = {
+    "mask_grid": (9, []),
+    "mask_photos": (15, []),
+    # as its own command has them, a place for train and one for val
+    "mask_paper": (65, ["data.train=builtin:photos/train", "data.val=builtin:photos/val"]),
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_sweeps_that_are_shipped_fit(name):
-    sweep, cells = load_sweep(f"tuning/{name}.yaml", [])
-    objective_of(sweep, cells).check(cells)
-    assert len(cells) == {"mask_grid": 9, "mask_photos": 15}[name]
+    count, words = SHIPPED[name]
+    sweep, cells = load_sweep(f"tuning/{name}.yaml", words)
+    assert len(cells) == count
+    if name == "mask_paper":
+        sweep.finetune.set["optim.batch"] = (
+            512  # the shipped photos are fewer than ImageNet's batch
+        )
+    check_objective(objective_of(sweep, cells), cells)

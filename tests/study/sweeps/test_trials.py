@@ -20,7 +20,8 @@ from mimray.study.placing import Plan
 from mimray.study.sweeps.folder import SweepFolder
 from mimray.study.sweeps.grid import load_sweep
 from mimray.study.sweeps.objective import objective_of, progress_metric
-from mimray.study.sweeps.table import best_of, sweep_rows
+from mimray.study.sweeps.seeds import best_of, candidates
+from mimray.study.sweeps.table import sweep_rows
 from mimray.study.sweeps.trial import Trial
 from mimray.train.resources import Node
 
@@ -107,14 +108,14 @@ def test_skill_under_one_mask_for_all(tmp_path, photos, capsys):
     folder = SweepFolder(sweep, cells)
     rows = sweep_rows(sweep, cells, objective, folder)
     assert [row["status"] for row in rows] == ["finished"] * 3 + ["waiting"]
-    best = best_of(rows)
-    assert best["objective"] == max(objective.value(cell) for cell in cells[:3])
+    best = best_of(candidates(sweep, rows))
+    assert best.objective == max(objective.value(cell) for cell in cells[:3])
     distances = [row["avgdist_px"] for row in rows[:3]]
     assert distances == sorted(distances) and rows[0]["avgdist_px_at_192"] == 6 * distances[0]
 
     assert main(["sweep", *words, "--status", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["best"]["run"] == best["run"] and result["steps"] == 12
+    assert result["best"]["run"] == best.rows[0]["run"] and result["steps"] == 12
     assert result["objective"] == "val/reference_skill" and result["stopped_by"] is None
     assert main(["sweep", *words, "--status"]) == 0
     out = capsys.readouterr().out
@@ -195,9 +196,9 @@ def test_what_is_written(tmp_path, photos):
     assert table.column("status").to_pylist()[2] == "ended"
     told = json.loads((place / "table.json").read_text())
     assert told["stopped_by"] == "val/reference_skill" and told["steps"] == 10
-    best = best_of(rows)
+    best = best_of(candidates(sweep, rows))
     recipe = load_recipe(str(place / "best.yaml"))
-    chosen = next(cell for cell in cells if cell.name == best["run"])
+    chosen = next(cell for cell in cells if cell.name == best.rows[0]["run"])
     assert recipe.digest() == chosen.recipe.digest() and recipe.run.name is None
     assert yaml.safe_load((place / "best.yaml").read_text())["name"] == "tiny-best"
     # without the rule that ended it, it goes on
