@@ -58,6 +58,54 @@ def test_a_supervised_recipe_says_that_it_starts_from_scratch_and_decays_no_laye
     assert (recipe.optim.layer_decay == 1.0) == supervised
 
 
+# Image size, window, layer decay, drop path: SimMIM and Swin-Transformer, configs/*finetune*.
+RELEASED = {
+    "finetune_swin_base_100ep_192": (192, 6, 0.9, 0.1),
+    "finetune_swin_base_100ep_224": (224, 7, 0.9, 0.1),
+    "finetune_swin_base_800ep_224": (224, 7, 0.8, 0.1),
+    "finetune_swin_large_800ep_224": (224, 14, 0.7, 0.2),
+    "finetune_vit_base_800ep_224": (224, None, 0.65, 0.1),
+    "finetune_swinv2_base_800ep_224": (224, 14, 0.75, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_a_released_configuration_has_its_numbers(name):
+    """Learning rates there are for a batch of 512."""
+    recipe = load_any(name)
+    model, optim, schedule, augment = recipe.model, recipe.optim, recipe.schedule, recipe.augment
+    found = (model.image_size, model.window, optim.layer_decay, model.drop_path)
+    assert found == RELEASED[name]
+    assert optim.lr * 512 / optim.batch == pytest.approx(1.25e-3)
+    for low in (schedule.warmup_lr, schedule.min_lr):
+        assert low * 512 / optim.batch == pytest.approx(2.5e-7)
+    assert (optim.weight_decay, optim.clip, optim.betas) == (0.05, 5.0, (0.9, 0.999))
+    assert (schedule.kind, schedule.length, schedule.warmup) == ("cosine", "100ep", "20ep")
+    assert (augment.mixup, augment.cutmix, augment.smoothing) == (0.8, 1.0, 0.1)
+    assert (augment.randaugment, augment.erasing) == ("rand-m9-mstd0.5-inc1", 0.25)
+    assert (recipe.data.crop_scale, recipe.data.flip) == ((0.08, 1.0), 0.5)
+    assert recipe.run.validate_every == "1ep"
+    assert model.pretrained_windows == ((12, 12, 12, 6) if "swinv2" in name else None)
+
+
+def test_the_supervised_swinv2_is_trained_as_the_supervised_swin():
+    """Both as Dark Secrets compares them with MIM, at the size of their pre-training."""
+    swin, v2 = load_any("supervised_swin_base_224"), load_any("supervised_swinv2_base_192")
+    theirs = {"encoder": "swinv2_base", "image_size": 192, "window": 12}
+    assert v2.model == swin.model.model_copy(update=theirs)
+    for section in ("data", "augment", "optim", "schedule"):
+        assert getattr(v2, section) == getattr(swin, section)
+
+
+def test_the_suite_s_recipe_is_simmim_s_at_a_batch_of_128():
+    suite, tuned = load_any("finetune_transfer"), load_any("finetune_swinv2_base_800ep_224")
+    assert suite.model.encoder == tuned.model.encoder
+    assert suite.optim.layer_decay == tuned.optim.layer_decay
+    assert suite.optim.lr == pytest.approx(tuned.optim.lr * 128 / 2048)
+    assert suite.schedule.min_lr == pytest.approx(tuned.schedule.min_lr * 128 / 2048)
+    assert suite.run.validate_every == "1ep"  # the best of all epochs, as papers take it
+
+
 @pytest.mark.parametrize("name", PRETRAIN)
 def test_a_builtin_recipe_loads_and_fits_its_model(name):
     recipe = load_recipe(name)
@@ -122,6 +170,7 @@ def test_the_last_override_wins():
         ("foo.bar=1", "foo is not a setting", "mimray recipe show"),
         ("mask.unit=7", "mask.unit=7 does not divide model.image_size=96", "take 4 or 8"),
         ("mask.unit=96", "mask.unit=96 is the whole picture", "take a smaller one"),
+        ("model.image_size=100000000", "model.image_size=100000000", "equal to 4096"),
         ("mask.ratio=0", "mask.ratio=0", "greater than 0"),
         ("mask.ratio=1", "mask.ratio=1", "less than 1"),
         ("mask.ratio=-0.5", "mask.ratio=-0.5", "greater than 0"),

@@ -11,6 +11,7 @@ import numpy as np
 
 from mimray.data.collections import Metric
 from mimray.errors import MimrayError, UserError
+from mimray.evaluate.checkpoint import check_told
 from mimray.evaluate.frozen import Draw, Question
 from mimray.evaluate.score import finetuned_metric
 from mimray.evaluate.workers import Here, Share
@@ -146,7 +147,11 @@ class FinetuneCell:
 
         check_names(self.recipe)
         nothing = np.zeros(0, dtype=np.int32)
-        check_classifier(Classification(self.recipe, 2, nothing, nothing))
+        task = Classification(self.recipe, 2, nothing, nothing)
+        check_classifier(task)
+        if task.report is not None:
+            model = self.recipe.model
+            check_told(str(model.weights), task.report, model.pretrained_windows)
 
 
 @dataclass(frozen=True)

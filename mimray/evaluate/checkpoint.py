@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from mimray.train.tasks.starting_weights import TIMM, found_at, identities, loca
 if TYPE_CHECKING:
     from mimray.mim.encoders import Encoder
     from mimray.mim.encoders.shortened import DropFrom
+    from mimray.weights import LoadReport
 
 _IMAGE_SIZE = 224  # of a file that does not tell
 
@@ -53,7 +55,8 @@ class Checkpoint:
     def build(self) -> Encoder:
         """The encoder, filled, in evaluation mode, on the CPU.
 
-        Raises UserError for a size that it cannot take, and for weights that do not fill it.
+        Raises UserError for a size that it cannot take, and for weights that do not fill it or, of a
+        SwinV2, do not tell their windows (`check_told`).
         """
         from mimray.mim.encoders import build_encoder
         from mimray.weights import load
@@ -71,9 +74,10 @@ class Checkpoint:
         except ValueError as error:
             raise UserError(f"--from {self.weights}: {error}") from None
         try:
-            load(encoder, locate(self.weights))
+            report = load(encoder, locate(self.weights))
         except ValueError as error:  # it begins with the file
             raise UserError(f"--from {error}") from None
+        check_told(self.weights, report, self.pretrained_windows)
         return encoder.eval()
 
 
@@ -82,13 +86,14 @@ def open_checkpoint(
     encoder: str | None = None,
     image_size: int | None = None,
     window: int | None = None,
+    pretrained_windows: Sequence[int] | None = None,
 ) -> Checkpoint:
     """Find out what a checkpoint is; what is given wins over what it tells.
 
     A run of mimray knows its own encoder, image size and window. Of any other file the weights tell the
     encoder where only one of `ENCODERS` is built like that; its image size is 224 when not given.
-    Raises UserError for what is not there, is no checkpoint, does not tell its encoder, or is given a
-    window where its encoder has none.
+    Raises UserError for what is not there, is no checkpoint, does not tell its encoder, or is given
+    windows where its encoder has none.
     """
     path = Path(weights).expanduser()
     weights = str(path.absolute()) if path.exists() else weights
@@ -100,10 +105,10 @@ def open_checkpoint(
     own = settings.get("model") or _told(weights, encoder)
     name = encoder or own["encoder"]
     size = image_size or own.get("image_size") or _IMAGE_SIZE
-    _check_window(weights, name, window)
+    _check_windows(weights, name, window, pretrained_windows)
     window = window or own.get("window")
     resized = (size, window) != (own.get("image_size"), own.get("window"))
-    windows = own.get("pretrained_windows")
+    windows = pretrained_windows or own.get("pretrained_windows")
     if windows is None and run is not None and resized:
         windows = _windows(name, own["image_size"], own.get("window"))
     return Checkpoint(
@@ -129,15 +134,37 @@ def _newest(run: str) -> str:
         raise UserError(f"--from {error}") from None
 
 
-def _check_window(weights: str, encoder: str, window: int | None) -> None:
-    """Raises UserError for a window that would be ignored."""
+def check_told(weights: str, report: LoadReport, given: Sequence[int] | None) -> None:
+    """Raises UserError for a SwinV2 where neither its weights nor anybody told at which windows its
+    position bias was learned: at others it is another model, and its scores would not show why."""
+    from mimray.weights import bias_windows
+
+    doubt = report.missing.get(bias_windows.NAME)
+    if doubt and given is None:
+        raise UserError(
+            f"--from {weights}: {bias_windows.NAME}: {doubt}; name these or others like "
+            f"--pretrained-windows 12,12,12,6, in a suite model.pretrained_windows=[12,12,12,6]"
+        )
+
+
+def _check_windows(
+    weights: str, encoder: str, window: int | None, pretrained: Sequence[int] | None
+) -> None:
+    """Raises UserError for windows that would be ignored."""
     from mimray.mim.encoders import ENCODERS
 
     spec = ENCODERS.get(encoder)
-    if window is not None and spec is not None and spec.window is None:
+    if spec is None:  # refused when it is built
+        return
+    if window is not None and spec.window is None:
         raise UserError(
             f"--from {weights}: {encoder} has no windows, so leave out --window {window}, in a suite "
             f"model.window={window}"
+        )
+    if pretrained is not None and spec.family != "swinv2":
+        raise UserError(
+            f"--from {weights}: {encoder} is no SwinV2, so leave out --pretrained-windows, in a suite "
+            f"model.pretrained_windows"
         )
 
 
@@ -167,7 +194,7 @@ def _told(weights: str, encoder: str | None) -> dict[str, Any]:
 
 def _windows(encoder: str, image_size: int, window: int | None) -> tuple[int, ...] | None:
     """The window of every stage of a SwinV2 in pre-training, by which its position bias is scaled when
-    the size is another; None for other encoders."""
+    the size is another, 0 where it was one token and nothing was learned; None for other encoders."""
     from mimray.mim.encoders import ENCODERS
 
     spec = ENCODERS.get(encoder)
@@ -175,10 +202,9 @@ def _windows(encoder: str, image_size: int, window: int | None) -> tuple[int, ..
         return None
     most = window or spec.window
     assert most is not None, "a SwinV2 has windows"
-    return tuple(
-        min(most, image_size // (spec.patch * 2**stage))
-        for stage in range(len(spec.sizes["depths"]))
-    )
+    stages = range(len(spec.sizes["depths"]))
+    sides = (min(most, image_size // (spec.patch * 2**stage)) for stage in stages)
+    return tuple(side if side > 1 else 0 for side in sides)
 
 
 def _name(weights: str, run: str | None) -> str:

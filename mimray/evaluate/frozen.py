@@ -19,6 +19,7 @@ from mimray.data.collections import (
     COLLECTION,
     MultiLabelSource,
     check_pair,
+    find_collection,
     name_of,
     open_pictures,
 )
@@ -177,8 +178,10 @@ def read_record(place: Path) -> Record | None:
 def _finding(record: Record) -> Finding:
     """For MLflow. The score is named by the pictures that it is of, for others do not compare."""
     kind, chosen, place = record["kind"], record["chosen"], Path(record["uri"])
-    metric = "map11" if "map11" in chosen else "top1"
-    name = f"{kind}/{name_of(record['data'])}/{metric}{of_labels(record['labels'])}"
+    data, metric = name_of(record["data"]), "top1"
+    if record["data"].startswith(COLLECTION):
+        metric = find_collection(data).metric
+    name = f"{kind}/{data}/{metric}{of_labels(record['labels'])}"
     files = {"result.json": place / "result.json", "figures/accuracy.png": place / "accuracy.png"}
     sections = {
         "evaluate": ("kind", "pooling", "seed"),

@@ -20,7 +20,8 @@ from mimray.shares import labels_share
 from mimray.train.parent import CELL
 
 _OF_SUITE = ("data.train", "data.val", "model.weights", "run.name", "run.seed", "run.storage")
-_OF_CHECKPOINT = ("encoder", "image_size", "window")  # what a setting may say instead
+# what a setting may say instead
+_OF_CHECKPOINT = ("encoder", "image_size", "window", "pretrained_windows")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,13 @@ def lay_out(
             raise UserError(f"{override!r}: the suite sets {name} itself, for every cell its own")
     if len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**63 for seed in seeds):
         raise UserError(f"--seeds {','.join(map(str, seeds))}: each once, and from 0 on")
-    checkpoints = _checkpoints(weights, load_finetune_recipe(recipe, [*overrides]), overrides)
+    asked = load_finetune_recipe(recipe, [*overrides])
+    if asked.data.subset is not None:  # the table tells shares of labels alone
+        raise UserError(
+            f"data.subset={asked.data.subset}: leave it out; a suite trains on a share of each class by "
+            f"data.labels, like data.labels=10%"
+        )
+    checkpoints = _checkpoints(weights, asked, overrides)
     settings = {
         label: [*model, "speed.loader=torch", "speed.workers=1", *overrides]
         for label, model in _models(checkpoints).items()
@@ -111,6 +118,12 @@ def _checkpoints(
     said = {override.partition("=")[0].removeprefix("model.") for override in overrides}
     given = {name: getattr(asked.model, name) for name in _OF_CHECKPOINT if name in said}
     opened = [None if one == SCRATCH else open_checkpoint(one, **given) for one in weights]
+    for one in opened:
+        if one is not None and one.drop_layers:
+            raise UserError(
+                f"--from {one.weights}: was fine-tuned with model.drop_layers={one.drop_layers}, and whole "
+                f"encoders are fine-tuned here; name what it started from"
+            )
     names = [SCRATCH if one is None else one.name for one in opened]
     labels = [
         name if names.count(name) == 1 or one is None else one.weights

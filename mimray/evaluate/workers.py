@@ -19,7 +19,7 @@ from mimray.evaluate.layer_files import Features
 
 T = TypeVar("T")
 Say = Callable[[str], None]
-_MOST_THREADS = 16  # that decode for one GPU
+_MOST_THREADS = 16  # that decode for one GPU, or compute in one task
 _TASKS = 4  # for each GPU: a process to start costs seconds, a host that is lost costs a task
 
 
@@ -127,10 +127,12 @@ class OnRay:
         return extraction.join()
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Without GPUs it has the largest host's CPUs: features were a task a CPU, this is one task."""
         import ray
 
-        task = ray.remote(**self.share.options())(_call)
-        reference = task.remote(function, arguments, self.share)
+        share = self.share if self.share.gpus else Share(min(_most_cpus(), _MOST_THREADS))
+        task = ray.remote(**share.options())(_call)
+        reference = task.remote(function, arguments, share)
         ((_, answer),) = finished({reference: None})
         if isinstance(answer, BaseException):
             raise in_own_words(answer) from None
@@ -170,14 +172,17 @@ def _hosts() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def _most_cpus() -> int:
+    """Of the largest host."""
+    return int(max(host.get("CPU", 0) for host in _hosts()))
+
+
 def _share(cpus: int | None) -> Share:
-    hosts = _hosts()
     if cpus is not None:
-        most = int(max(host.get("CPU", 0) for host in hosts))
-        if cpus > most:
+        if cpus > (most := _most_cpus()):
             raise UserError(f"--cpus {cpus}: the largest host has {most}; ask for no more")
         return Share(cpus)
-    parts = [int(h.get("CPU", 0) // h["GPU"]) for h in hosts if h.get("GPU", 0) >= 1]
+    parts = [int(h.get("CPU", 0) // h["GPU"]) for h in _hosts() if h.get("GPU", 0) >= 1]
     if not parts:
         return Share()
     driven = [part for part in parts if part >= 1]  # no task is placed where a GPU has no CPU

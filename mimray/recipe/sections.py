@@ -44,7 +44,7 @@ Uri = Annotated[str, AfterValidator(_without_password)]  # or a path
 class Model(Section):
     encoder: str = "swin_base"
     """Name of an encoder: `mimray.mim.encoders.ENCODERS`."""
-    image_size: int = Field(192, ge=8)
+    image_size: int = Field(192, ge=8, le=4096)
     """Side of the square training crop, pixels."""
     window: int | None = Field(None, ge=2)
     """Attention window in tokens (Swin, SwinV2); the encoder's own when not given."""

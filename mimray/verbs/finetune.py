@@ -65,7 +65,8 @@ def as_typed(line: str) -> str:
 def summary(run_dir: str, record: dict[str, Any]) -> dict[str, Any]:
     """What `--json` prints; figures that the run does not have are null."""
     final = record["final"]
-    names = ("top1", "top5", "top1_best", "top1_average", "top1_average_best")
+    kinds = ("", "_best", "_average", "_average_best")
+    names = ["top5", *(score + kind for score in ("top1", "mean_per_class") for kind in kinds)]
     return {
         "run_dir": run_dir,
         "steps": record["steps"],
@@ -101,6 +102,9 @@ def _print_table(
         rows.append(("  of the average", f"{averages[0]}, best {averages[1]}; checkpoints hold it"))
     if result["top5"] is not None:
         rows.append(("top-5", percent(result["top5"])))
+    if result["mean_per_class"] is not None:
+        scores = percent(result["mean_per_class"]), percent(result["mean_per_class_best"])
+        rows.append(("mean per class", f"{scores[0]}, best {scores[1]}"))
     rows += [
         ("cross entropy", shown(result["val_loss"], ".4f")),
         ("held out", f"{record['photos']['val']} pictures of {record['classes']} classes"),

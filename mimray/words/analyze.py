@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mimray.words import analyze_runs
+from mimray.words.evaluate import windows
 from mimray.words.kinds import count
 
 _KINDS = {
@@ -50,6 +51,12 @@ def _add_models(action: argparse.ArgumentParser) -> None:
         "--image-size", type=count, metavar="N", help="a side; the run's own, or 224"
     )
     action.add_argument("--window", type=count, metavar="N", help="a side, tokens")
+    action.add_argument(
+        "--pretrained-windows",
+        type=windows,
+        metavar="N,N",
+        help="of a SwinV2 whose weights do not tell: each stage's window in pre-training",
+    )
     action.add_argument("--storage", metavar="DIR", help="a folder; `runs` when not given")
     action.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -6,6 +6,26 @@ import argparse
 
 from mimray.words.kinds import OVERRIDES, count
 
+_LARGEST = 4096  # pixels of a side, as of model.image_size
+
+
+def side(word: str) -> int:
+    """Of a picture, pixels."""
+    found = count(word)
+    if found > _LARGEST:
+        raise argparse.ArgumentTypeError(f"{word!r} must be {_LARGEST} or less")
+    return found
+
+
+def windows(word: str) -> tuple[int, ...]:
+    """A number for each stage."""
+    parts = [part.strip() for part in word.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"{word!r} is no list of windows; write it like 12,12,12,6"
+        )
+    return tuple(map(int, parts))
+
 
 def add_words(evaluate: argparse.ArgumentParser) -> None:
     """`evaluate linear`, `evaluate knn`, `evaluate suite semantic`."""
@@ -49,9 +69,13 @@ def add_words(evaluate: argparse.ArgumentParser) -> None:
         )
         action.add_argument("--encoder", metavar="NAME", help="where the weights do not tell")
         action.add_argument(
-            "--image-size", type=count, metavar="N", help="a side; the run's own, or 224"
+            "--image-size", type=side, metavar="N", help="a side; the run's own, or 224"
         )
         action.add_argument("--window", type=count, metavar="N", help="a side, tokens")
+        action.add_argument(
+            "--pretrained-windows", type=windows, metavar="N,N",
+            help="of a SwinV2 whose weights do not tell: each stage's window in pre-training",
+        )  # fmt: skip
         action.add_argument(
             "--here", action="store_true", help="compute in this process, without starting Ray"
         )

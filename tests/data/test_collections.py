@@ -7,8 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mimray.data.collections import COLLECTIONS, MultiLabelSource, check_pair, find_collection
+from mimray.data.collections import (
+    COLLECTIONS,
+    MultiLabelSource,
+    check_pair,
+    check_split,
+    find_collection,
+)
 from mimray.data.decode import decode
+from mimray.errors import UserError
 from tests.data.collection_fixtures import TEST, TRAIN, WRITERS, pixels, small
 from tests.data.conftest import refused
 
@@ -137,6 +144,18 @@ def test_birdsnap_takes_the_pictures_that_can_still_be_had(tmp_path):
     (tmp_path / "birdsnap/download/images/Bird_3/0.jpg").unlink()
     source = collection.open(tmp_path, "train")
     assert len(source) == 7 and source.labels().tolist() == [0, 0, 1, 1, 2, 2, 3]
+
+
+def test_a_species_of_birdsnap_may_have_lost_its_test_but_not_its_training(tmp_path):
+    collection = small("birdsnap", tmp_path)
+    pictures = tmp_path / "birdsnap/download/images/Bird_3"
+    (pictures / "2.jpg").unlink()
+    train, test = (collection.open(tmp_path, split) for split in ("train", "test"))
+    assert check_split(test, 4).tolist() == [1, 1, 1, 0] and check_pair(train, test) == 4
+    for number in (0, 1):
+        (pictures / f"{number}.jpg").unlink()
+    with pytest.raises(UserError, match=r"split train, .*no pictures of class 'Bird 3'"):
+        collection.open(tmp_path, "train")
 
 
 def test_pictures_behind_a_link(tmp_path):

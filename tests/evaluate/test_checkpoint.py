@@ -31,9 +31,43 @@ def weights_file(path, name, size, window=None, **more):
     return str(path)
 
 
-def test_a_window_where_there_are_none(pretrained):
+def test_windows_where_there_are_none(pretrained):
     with pytest.raises(UserError, match="vit_nano has no windows, so leave out --window 7"):
         open_checkpoint(str(pretrained), window=7)
+    with pytest.raises(UserError, match="vit_nano is no SwinV2, so leave out --pretrained-windows"):
+        open_checkpoint(str(pretrained), pretrained_windows=(7,))
+
+
+def untold_file(path):
+    """SwinV2's weights learned at 96 px and window 8, without what tells so, as timm writes them."""
+    state = build_encoder("swinv2_nano", 96, 8).state_dict()
+    untold = {f"encoder.{n}": t for n, t in state.items() if "windows" not in n}
+    assert not any("coords" in name for name in untold)
+    save_file(untold, path)
+    return str(path)
+
+
+def test_a_swinv2_that_does_not_tell_its_windows_is_not_guessed(tmp_path):
+    """At 64 px it would be (6, 6, 4): another position bias, and a score that does not show it."""
+    file = untold_file(tmp_path / "v2.safetensors")
+    with pytest.raises(UserError, match="--pretrained-windows 12,12,12,6, in a suite") as caught:
+        open_checkpoint(file, image_size=64).build()
+    assert "learned at windows (6, 6, 4); name" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    told = open_checkpoint(file, image_size=64, pretrained_windows=(8, 8, 6))
+    assert told.build().bias_windows.tolist() == [[8, 8], [8, 8], [6, 6]]
+    assert told.model["pretrained_windows"] == [8, 8, 6]
+    right = open_checkpoint(file, image_size=96, window=8, pretrained_windows=(8, 8, 6)).build()
+    assert right.bias_windows.tolist() == [[8, 8], [8, 8], [6, 6]]
+    with pytest.raises(UserError, match="names 2, and the encoder has 3 stages"):
+        open_checkpoint(file, image_size=64, pretrained_windows=(8, 8)).build()
+
+
+def test_what_is_given_is_held_against_what_weights_tell(tmp_path):
+    file = weights_file(tmp_path / "v2.safetensors", "swinv2_nano", 96, 8)
+    assert open_checkpoint(file, image_size=96, window=8).build().family == "swinv2"
+    with pytest.raises(UserError, match=r"is \(8, 8, 6\) in the file and \(4, 4, 4\) in the model"):
+        open_checkpoint(file, image_size=96, pretrained_windows=(4, 4, 4)).build()
 
 
 def test_a_fine_tuning_without_its_last_layers(tmp_path):
@@ -99,3 +133,14 @@ def test_a_swinv2_of_another_size_keeps_the_windows_of_its_pre_training(tmp_path
     stages = len(larger.pretrained_windows)
     assert larger.pretrained_windows == tuple(min(6, 96 // (4 * 2**s)) for s in range(stages))
     larger.build()
+
+
+def test_a_stage_of_one_token_in_pre_training_scales_by_its_own_window(tmp_path):
+    """16 px are 4 x 4 tokens, then 2 x 2 and 1."""
+    weights_file(tmp_path / "model.safetensors", "swinv2_nano", 16, 6)
+    (tmp_path / "run.json").write_text(json.dumps({"recipe_digest": "r", "uid": "u", "steps": 0}))
+    model = {"encoder": "swinv2_nano", "image_size": 16, "window": 6}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"model": model}))
+    larger = open_checkpoint(str(tmp_path / "model.safetensors"), image_size=32)
+    assert larger.pretrained_windows == (4, 2, 0)
+    assert larger.build().bias_windows.tolist() == [[4, 4], [2, 2], [2, 2]]

@@ -12,6 +12,8 @@ from mimray.data.collections import COLLECTIONS, open_pictures
 from mimray.data.subset import choose
 from mimray.evaluate.extraction import Extraction
 from mimray.evaluate.probing import chosen, labels_of
+from mimray.recipe.finetuning import FinetuneModel
+from mimray.words.evaluate import side
 from tests.data.collection_fixtures import small
 from tests.evaluate.conftest import PHOTOS
 
@@ -98,6 +100,14 @@ def test_several_labels_a_picture(evaluate, tmp_path, monkeypatch):
     assert again == found  # all of them are no share
 
 
+def test_a_class_of_birdsnap_that_has_lost_its_test(evaluate, tmp_path, monkeypatch):
+    monkeypatch.setitem(COLLECTIONS, "birdsnap", small("birdsnap", tmp_path))
+    (tmp_path / "birdsnap/download/images/Bird_3/2.jpg").unlink()
+    words = ("--data", f"collection:birdsnap:{tmp_path}", "--layers", "last", "--json")
+    found = json.loads(evaluate("knn", *words)[1])
+    assert found["photos"] == {"train": 8, "val": 3} and found["classes"] == 4
+
+
 def test_a_positive_that_nobody_can_read(evaluate, tmp_path, monkeypatch):
     """The test has no average precision then."""
     monkeypatch.setitem(COLLECTIONS, "voc2007", small("voc2007", tmp_path))
@@ -135,6 +145,7 @@ def test_the_test_has_no_part_in_what_stands_for_all():
         (["--seed", "-1"], "--seed -1"),
         (["--window", "7"], "vit_nano has no windows, so leave out --window 7"),
         (["--image-size", "36"], "not a multiple of vit_nano's stride 8; 32 is"),
+        (["--pretrained-windows", "6,6"], "vit_nano is no SwinV2, so leave out"),
         (["--encoder", "swin_nano", "--image-size", "96"], "weights of vit: embed 144"),
         (["--val", "builtin:photos/train"], "are the same pictures"),
         (["--data", "/nowhere"], "/nowhere: no such file or folder"),
@@ -147,6 +158,28 @@ def test_a_user_s_mistakes(evaluate, tmp_path, words, says):
     (line,) = err.strip().splitlines()
     assert status == 2 and says in line and not out
     assert not (tmp_path / "runs" / "evaluate").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--image-size", "100000000"], "--image-size: '100000000' must be 4096 or less"),
+        (
+            ["--pretrained-windows", "12,x"],
+            "'12,x' is no list of windows; write it like 12,12,12,6",
+        ),
+    ],
+)
+def test_words_that_cannot_be_meant(evaluate, capsys, words, says):
+    with pytest.raises(SystemExit) as caught:
+        evaluate("knn", *PHOTOS, *words)
+    assert caught.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_the_largest_side_is_that_of_recipes():
+    """Beyond it the allocator fails, with a stack trace."""
+    limits = FinetuneModel.model_fields["image_size"].metadata
+    assert side("4096") in [getattr(limit, "le", None) for limit in limits]
 
 
 @pytest.mark.parametrize("action", [("knn", *PHOTOS), ("suite", "semantic", "--sets", "/x")])

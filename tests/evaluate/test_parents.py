@@ -8,6 +8,7 @@ import yaml
 
 from mimray.cli import main
 from mimray.data.collections import COLLECTIONS
+from mimray.evaluate import frozen
 from mimray.evaluate.cells import Draws, run_cells
 from mimray.evaluate.suite import lay_out
 from mimray.evaluate.table import table, tell_parents
@@ -69,6 +70,22 @@ def test_scores_reach_the_pre_training_once(tracked, folder, tmp_path, capsys):
 def children(store, run_id):
     question = "select run_uuid from tags where key = 'mlflow.parentRunId' and value = ?"
     return [below for (below,) in store._ask(question, run_id)]
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("collection:pets:/sets", "linear/pets/mean_per_class"),
+        ("collection:dtd:/sets", "linear/dtd/top1"),
+        ("collection:voc2007:/sets", "linear/voc2007/map11"),
+        ("/data/birds/train", "linear/birds/top1"),
+    ],
+)
+def test_its_score_is_that_of_the_set_s_metric(tmp_path, data, name):
+    chosen = {"layer": "last", "top1": 0.5, "mean_per_class": 0.25, "map11": 0.125}
+    record = {"kind": "linear", "name": "a", "uri": str(tmp_path), "time": 0.0, "labels": None}
+    found = frozen._finding(record | {"data": data, "chosen": chosen})
+    assert found.scores == {name: chosen[name.rpartition("/")[2]]}
 
 
 def test_a_probe_is_a_child_with_its_score_and_files(tracked, sets, tmp_path):

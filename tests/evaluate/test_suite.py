@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 import mimray
 from mimray.cli import main
@@ -23,9 +24,10 @@ from mimray.evaluate.table import table, unlike, write_failures, write_table
 from mimray.evaluate.transfer_sets import find_sets
 from mimray.evaluate.workers import Share
 from mimray.report.suite import caption, suite_bars
+from mimray.verbs.evaluate import suite as module_of_verb
 from tests.data.collection_fixtures import cog, put, small
 from tests.evaluate.conftest import QUICK, SMALL
-from tests.evaluate.test_checkpoint import weights_file
+from tests.evaluate.test_checkpoint import untold_file, weights_file
 
 pytestmark = pytest.mark.unit
 SETS = ("dtd", "pets", "voc2007")
@@ -315,6 +317,45 @@ def test_from_scratch_nothing_was_pre_trained(folder, tmp_path):
     assert {"model.pretrained_windows=null", "model.weights=null"} <= set(settings["scratch"])
 
 
+def test_windows_that_nobody_told_are_not_guessed(folder, sets, tmp_path):
+    """Neither for a fine-tuning nor for a probe."""
+    file = untold_file(tmp_path / "v2.safetensors")
+    for names in ([folder], ["voc2007"]):
+        with pytest.raises(UserError, match=r"windows \(6, 6, 4\); name these or others"):
+            suite_of([file], names, sets, tmp_path, words=["model.image_size=64"])
+        told = ["model.image_size=64", "model.pretrained_windows=[8, 8, 6]"]
+        (cell,) = suite_of([file], names, sets, tmp_path, words=told).cells
+    assert cell.question.checkpoint.pretrained_windows == (8, 8, 6)
+
+
+def test_a_checkpoint_without_its_last_layers_is_no_row(folder, tmp_path):
+    """Its cells would build the whole encoder."""
+    run = weights_file(tmp_path / "model.safetensors", "vit_nano", 32, finetune=True, drop_layers=2)
+    (tmp_path / "run.json").write_text(json.dumps({"recipe_digest": "r", "uid": "u"}))
+    model = {"encoder": "vit_nano", "image_size": 32, "drop_layers": 2, "drop_from": "last"}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"task": "classify", "model": model}))
+    with pytest.raises(UserError, match=r"with model\.drop_layers=2, and whole encoders"):
+        suite_of([run], [folder], None, tmp_path)
+
+
+def test_a_cell_is_printed_with_its_spread(pretrained, folder, tmp_path, capsys, monkeypatch):
+    suite = suite_of([pretrained], [folder], None, tmp_path, (0, 1))
+    outcomes = iter((0.5, 0.25) * 2)
+    found = lambda _: module.Outcome("finished", next(outcomes), None, 20)  # noqa: E731
+    monkeypatch.setattr(FinetuneCell, "outcome", found)
+    module_of_verb._print(suite, table(suite, {}))
+    out = capsys.readouterr().out
+    assert "37.50 ± 17.68" in out and "20 pictures" in out  # of 50 and 25, by n - 1
+    monkeypatch.setattr(FinetuneCell, "outcome", lambda cell: waiting_but(cell, 0))
+    module_of_verb._print(suite, table(suite, {}))
+    assert "50.00 (waiting)" in capsys.readouterr().out
+
+
+def waiting_but(cell, seed):
+    done = module.Outcome("finished", 0.5, None, 20)
+    return done if cell.seed == seed else module.Outcome("waiting")
+
+
 def test_the_suite_s_own_sets_in_the_papers_order(tmp_path):
     (tmp_path / "cifar-10-batches-bin").mkdir()
     sets = find_sets(None, str(tmp_path))
@@ -393,6 +434,12 @@ def test_sets_that_cannot_be_meant(names, root, says):
     ("words", "says"),
     [
         (["run.seed=3"], "the suite sets run.seed itself"),
+        (
+            ["data.subset=10%"],
+            "data.subset=10%: leave it out; a suite trains on a share of each class",
+        ),
+        (["model.pretrained_windows=[6, 6]"], "vit_nano is no SwinV2"),
+        (["model.image_size=100000000"], "less than or equal to 4096"),
         (["model.image_size=33"], "image size 33 is not a multiple"),
         (["model.encoder=swin_nano", "model.image_size=96"], "weights of vit"),
         (["optim.lrr=1"], "optim.lrr is not a setting; did you mean optim.lr"),

@@ -111,6 +111,22 @@ def test_all_kinds_of_tasks_say_what_they_reserve_as_they_are_made(hosts, reserv
     assert reserved == [{"num_cpus": 4, "num_gpus": 1}] * 3
 
 
+def test_without_gpus_a_probe_has_a_host_s_cpus(hosts, reserved, monkeypatch):
+    """Features are a task a CPU; the probes of them all are one task."""
+    threads = []
+    monkeypatch.setattr(module, "_use", threads.append)
+    for cpus in (6, 64):
+        hosts((4, 0), (cpus, 0))
+        group = OnRay(Share(), lambda text: None)
+        group.extract(Features(1))
+        assert group.call(lambda *, device: device) == "cpu"
+    assert [(one["num_cpus"], one["num_gpus"]) for one in reserved] == [
+        *((1, 0), (6, 0)),
+        *((1, 0), (16, 0)),
+    ]
+    assert threads == [1, 6, 1, 16]
+
+
 def test_shards_are_dealt_to_few_processes_with_gpus(hosts, reserved):
     hosts((8, 2), (4, 1), (64, 0))
     numbers = list(range(3, 103))

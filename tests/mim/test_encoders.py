@@ -150,3 +150,17 @@ def test_all_parameters_get_a_gradient(name):
 def test_an_unknown_encoder_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="encoder 'swin_bse' is not known; did you mean swin_base"):
         build_encoder("swin_bse", 96, None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("windows", "says"),
+    [
+        ((6, 6), r"pretrained_windows=\(6, 6\) names 2, and the encoder has 3 stages"),
+        ((6, 6, 6, 6), "names 4, and the encoder has 3 stages"),
+        ((6, 6, 1), "1 is no window; it is 2 tokens or more, or 0"),
+        ((6, (6, -1), 6), r"\(6, -1\) is no window"),
+    ],
+)
+def test_windows_of_pre_training_are_one_for_each_stage(windows, says):
+    with torch.device("meta"), pytest.raises(ValueError, match=says):
+        build_encoder("swinv2_nano", 96, pretrained_windows=windows)

@@ -12,11 +12,13 @@ from mimray.cli import main
 from mimray.data.collections import COLLECTIONS
 from mimray.downstream.classifier import Classifier
 from mimray.mim.encoders import build_encoder
+from mimray.recipe import load_finetune_recipe
 from mimray.train.group import Trainer
 from mimray.train.mailbox import LocalPost
 from mimray.train.run_folder import RunFolder
 from mimray.train.tasks.accuracy import Accuracy
 from mimray.train.tasks.classification import SCORES, Classification
+from mimray.verbs.finetune import _print_table, summary
 from mimray.weights import load
 from tests.data.collection_fixtures import small
 from tests.train.finetuning import MIXED, ask, finetune, job_of, recipe_of, tensors_of
@@ -148,6 +150,12 @@ def test_pictures_that_are_learned_are_not_tested(tmp_path, capsys):
         (["augment.randaugment=rand-x", *SCRATCH], "augment.randaugment"),
         (["model.encoder=swin_bas", *SCRATCH], "is not known; did you mean swin_base"),
         (["model.visible_only=true", *SCRATCH], "is of pre-training"),
+        (["model.image_size=100000000", *SCRATCH], "less than or equal to 4096"),
+        (["model.pretrained_windows=[6, 6]", *SCRATCH], "scales the position bias of a SwinV2"),
+        (
+            ["model.encoder=swinv2_nano", "model.pretrained_windows=[6, 6]", *SCRATCH],
+            "names 2, and the encoder has 3 stages",
+        ),
     ],
 )
 def test_a_user_s_mistakes(tmp_path, capsys, words, says):
@@ -192,6 +200,21 @@ def test_the_verb_prints_one_object(tmp_path, capsys):
     )
     assert main(words) == 0
     assert "is finished" in capsys.readouterr().out
+
+
+def test_the_metric_of_sets_that_are_judged_by_the_mean_of_their_classes(capsys):
+    final = {"val/top1": 0.5, "val/mean_per_class": 0.25, "val/mean_per_class_best": 0.375}
+    record = {"name": "run", "steps": 1, "classes": 2, "weights": None, "checkpoint": None}
+    record |= {"photos": {"val": 20}, "final": final}
+    found = summary("runs/run", record)
+    assert (found["mean_per_class"], found["mean_per_class_best"]) == (0.25, 0.375)
+    assert found["mean_per_class_average"] is None
+    recipe = load_finetune_recipe("finetune_demo", ["run.tracking=off"])
+    _print_table(recipe, found, record, already=False)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "mean per class" in line]
+    assert "25.00%, best 37.50%" in line
+    _print_table(recipe, summary("runs/run", record | {"final": {}}), record, already=False)
+    assert "mean per class" not in capsys.readouterr().out  # of an older run
 
 
 def test_speed_is_made_to_fit_this_process(tmp_path):

@@ -39,4 +39,5 @@ BIRDSNAP = Collection(
     classes=500,
     metric="top1",
     read=_read,
+    partial=True,
 )

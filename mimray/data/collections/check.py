@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from mimray.data.collections.listed import MultiLabelSource
+from mimray.data.collections.listed import ListedSource, MultiLabelSource
 from mimray.data.sources import Source
 from mimray.errors import UserError
 
 
 def check_split(source: Source, classes: int | None = None) -> np.ndarray:
-    """How many pictures show each class: int64 (classes,), none of them 0.
+    """How many pictures show each class: int64 (classes,), none of them 0 but where a source is `partial`.
 
     `classes`: how many there have to be. Raises UserError, in one line, for a source without
     pictures or labels, another number of classes or a single one, a label out of range, or a class
@@ -25,6 +25,8 @@ def check_split(source: Source, classes: int | None = None) -> np.ndarray:
     )
     if len(counts) < 2:
         raise UserError(f"{source.uri}: has one class; a classification needs two or more")
+    if isinstance(source, ListedSource) and source.partial:
+        return counts
     empty = np.flatnonzero(counts == 0)
     if empty.size:
         raise UserError(

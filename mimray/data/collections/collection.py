@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from mimray.data.collections.check import check_split
+from mimray.data.collections.listed import ListedSource
 from mimray.data.collections.place import Place
 from mimray.data.sources import Source
 from mimray.errors import UserError
@@ -30,6 +31,7 @@ class Collection:
     'map11' the classes' mean average precision at 11 levels of recall.
     `read`: makes the source of a split from its folder.
     `refused`: the folder of a form that is not taken, and the line that says what to take.
+    `partial`: whether not all its pictures can be had any more, so that a class may have none to test.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Collection:
     read: Callable[[Place, Split], Source]
     refused: tuple[str, str] | None = None
     lists: tuple[str, ...] = ()
+    partial: bool = False
 
     def missing(self, root: Path | str) -> str | None:
         """Why nothing can be opened below `root`, and how it is to lie: there is no folder, or it lacks
@@ -64,6 +67,9 @@ class Collection:
             raise UserError(f"{self.name}: no split {split!r}; there are train and test")
         place = self._place(str(root))
         source = self.read(place, split)
+        if self.partial and split == "test":
+            assert isinstance(source, ListedSource), "each of its pictures is a file of its own"
+            source.partial = True
         try:
             check_split(source, self.classes)
         except UserError as error:

@@ -11,9 +11,13 @@ from mimray.data.sources.folder import FolderSource
 
 
 class ListedSource(FolderSource):
-    """Satisfies `Source`: one row a file, in order of path, with the label that it is given."""
+    """Satisfies `Source`: one row a file, in order of path, with the label that it is given.
+
+    `partial`: whether a class may be without pictures, for not all can be had any more.
+    """
 
     kind = "listed pictures"
+    partial = False
 
     def __init__(
         self, folder: str, files: list[fs.FileInfo], labels: np.ndarray, classes: list[str]

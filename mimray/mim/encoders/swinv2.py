@@ -17,6 +17,7 @@ from mimray.mim.encoders.dense_attention import (
     qkv_bias,
     use_dense_attention,
 )
+from mimray.mim.encoders.protocol import ImageSize
 from mimray.mim.encoders.swin_stages import SwinStages, swin_spec
 from mimray.mim.encoders.visible_swin import VisibleStages
 from mimray.mim.encoders.window_attention import Layout, attend
@@ -37,14 +38,21 @@ class SwinV2Encoder(SwinStages, SwinTransformerV2):  # type: ignore[misc]
 
     def __init__(
         self,
+        image_size: ImageSize,
+        window: int,
+        drop_path: float,
+        embed: int,
+        depths: tuple[int, ...],
         *sizes: Any,
         pretrained_windows: tuple[int | tuple[int, int], ...] | None = None,
         **more: Any,
     ) -> None:
-        """`sizes`, `more`: see `SwinStages`."""
+        """`sizes`, `more`: see `SwinStages`. Raises ValueError for `pretrained_windows` that are not one
+        for each of its stages."""
         if pretrained_windows is not None:
+            check_pretrained(pretrained_windows, len(depths))
             more["pretrained_window_sizes"] = pretrained_windows
-        super().__init__(*sizes, **more)
+        super().__init__(image_size, window, drop_path, embed, depths, *sizes, **more)
         use_dense_attention(self.layers, CosineAttention)
         self.register_buffer("bias_windows", bias_windows(self.layers))
 
@@ -71,6 +79,23 @@ def attention(attn: Any, tokens: Tensor, layout: Layout) -> Tensor:
     q, k, v = qkv.unbind(2)
     q = normalize(q, dim=-1) * logit_scale(attn).flatten(1)
     return attn.proj(attend(q, normalize(k, dim=-1), v, bias_table(attn), layout))
+
+
+def check_pretrained(windows: tuple[int | tuple[int, int], ...], stages: int) -> None:
+    """Raises ValueError for windows that timm would fail on, and for one token, by whose offsets, all 0,
+    nothing can be scaled; 0 is a stage's own window."""
+    if len(windows) != stages:
+        raise ValueError(
+            f"pretrained_windows={windows} names {len(windows)}, and the encoder has {stages} stages; name "
+            f"one for each"
+        )
+    for window in windows:
+        sides = window if isinstance(window, tuple) else (window,)
+        if any(side < 0 or side == 1 for side in sides):
+            raise ValueError(
+                f"pretrained_windows={windows}: {window} is no window; it is 2 tokens or more, or 0 "
+                f"for the stage's own"
+            )
 
 
 def bias_windows(stages: Any) -> Tensor:

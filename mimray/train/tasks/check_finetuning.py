@@ -20,7 +20,7 @@ from mimray.train.tasks.classification import Classification
 
 
 def check_names(recipe: FinetuneRecipe) -> None:
-    """Raises UserError for an unknown encoder, and for a window where there is none."""
+    """Raises UserError for an unknown encoder, and for windows where there are none."""
     model = recipe.model
     if model.encoder not in ENCODERS:
         raise UserError(
@@ -30,6 +30,11 @@ def check_names(recipe: FinetuneRecipe) -> None:
         raise UserError(
             f"model.window={model.window}: {model.encoder} has no windows; leave it out "
             "(model.window=null)"
+        )
+    if model.pretrained_windows is not None and ENCODERS[model.encoder].family != "swinv2":
+        raise UserError(
+            f"model.pretrained_windows={list(model.pretrained_windows)}: scales the position bias of a "
+            f"SwinV2, and {model.encoder} is none; leave it out (model.pretrained_windows=null)"
         )
     if model.visible_only:
         raise UserError(

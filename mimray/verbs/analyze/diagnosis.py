@@ -86,7 +86,12 @@ def _models(arguments: argparse.Namespace) -> tuple[Model, ...]:
     """
     if (arguments.image_size or 0) > _LARGEST:
         raise UserError(f"--image-size {arguments.image_size}: must be {_LARGEST} or less")
-    given = (arguments.encoder, arguments.image_size, arguments.window)
+    given = (
+        arguments.encoder,
+        arguments.image_size,
+        arguments.window,
+        arguments.pretrained_windows,
+    )
     opened = [open_checkpoint(weights, *given) for weights in arguments.weights]
     names = [one.name for one in opened]
     labels = [one.name if names.count(one.name) == 1 else one.weights for one in opened]

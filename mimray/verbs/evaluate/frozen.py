@@ -22,7 +22,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--seed {arguments.seed}: must be 0 to 2^63 - 1")
     console = Console()
     checkpoint = open_checkpoint(
-        arguments.weights, arguments.encoder, arguments.image_size, arguments.window
+        arguments.weights,
+        arguments.encoder,
+        arguments.image_size,
+        arguments.window,
+        arguments.pretrained_windows,
     )
     question = Question(
         kind=arguments.action,
