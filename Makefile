@@ -4,6 +4,7 @@
 # make slow    every combination of parts, of which `make test` tries a part
 # make lab     tests on hosts of network namespaces (needs root)
 # make bench   benchmarks                   make ui       MLflow's comparison pages
+# make audit   known vulnerabilities of the locked packages
 # make setup   .venv from requirements.lock; the others call it as needed
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ RARELY := /tests?/|/testing/|ray/(rllib|llm|serve)/|sklearn|skimage|torch/(onnx|
 # Benchmarks of an hour or two, which train models to the end.
 LONG := benchmarks/recognition.py benchmarks/sweep.py benchmarks/study.py
 
-.PHONY: setup demo test check slow faults some-faults lab bench ui lock clean
+.PHONY: setup demo test check slow faults some-faults lab some-lab audit bench ui lock clean
 .DEFAULT_GOAL := demo
 
 setup: .venv/ready
@@ -52,6 +53,10 @@ some-faults: setup
 	$(BIN)/python -m pytest -m "faults and not long"
 
 lab: setup
+	$(BIN)/python -m pytest -m lab
+
+# On the same hosts without the crashes: what .ci/run has time for.
+some-lab: setup
 	$(BIN)/python -m pytest -m "lab and not long"
 
 check: setup
@@ -59,6 +64,9 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: setup | $(filter .uv/bin/uv,$(UV))
+	@$(BIN)/python .ci/audit.py $(UV)
 
 bench: setup
 	@for file in $(filter-out $(LONG),$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python -m benchmarks.$$(basename $$file .py) --json || exit 1; done

@@ -1,12 +1,16 @@
 """What a host does before it leaves a cluster: `python cluster/leave.py [SECONDS]`.
 
-The head asks its jobs to stop, and each writes a checkpoint. Another host tells Ray that it leaves, so its
-trainers write one and go on where there is room. Returns when they are done, after SECONDS (90) at most.
+The head asks the drivers of its jobs to stop: each writes a checkpoint and exits with 75, so its job is
+FAILED, and KubeRay tries it again. (`ray job stop` would make it STOPPED, which KubeRay takes for done.)
+Another host tells Ray that it leaves, so its trainers write a checkpoint and go on where there is room.
+Returns when they are done, after SECONDS (90) at most.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -16,47 +20,63 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is import
 import ray
 
 _LOOK_SECONDS = 1.0
+_SEEN_SECONDS = 10.0  # KubeRay looks at a job every 3 s, and cannot any more when the head is gone
 
 
 def main(seconds: float) -> None:
     """Ask, and wait."""
     deadline = time.monotonic() + seconds
     ray.init(address="auto", log_to_driver=False)
-    here = ray.get_runtime_context()
-    node = next(node for node in ray.nodes() if node["NodeID"] == here.get_node_id())
+    here = ray.get_runtime_context().get_node_id()
+    node = next(node for node in ray.nodes() if node["NodeID"] == here)
     if "node:__internal_head__" in node["Resources"]:
-        stop_jobs(deadline)
+        stop_drivers(node["NodeManagerAddress"], deadline)
     else:
-        drain(here.gcs_address, here.get_node_id(), seconds)
-        while _trainers() and time.monotonic() < deadline:
-            time.sleep(_LOOK_SECONDS)
+        move_trainers(here, deadline)
 
 
-def stop_jobs(deadline: float) -> None:
-    """As `ray job stop`, for all that run, each in the time that its own runtime_env sets."""
+def stop_drivers(address: str, deadline: float) -> None:
+    """SIGTERM, once, for the driver of every job; one that has not joined Ray yet gets it when it has.
+
+    `address`: this host's. A driver elsewhere (`--entrypoint-num-cpus`) is out of reach: Ray stops its job.
+    """
     from ray.job_submission import JobSubmissionClient
 
     client = JobSubmissionClient()
-    names = [job.submission_id for job in client.list_jobs() if job.submission_id]
-    waiting = {name for name in names if not client.get_job_status(name).is_terminal()}
-    for name in waiting:
-        client.stop_job(name)
-    while waiting and time.monotonic() < deadline:
+    asked: set[str] = set()
+    while time.monotonic() < deadline:
+        jobs = {job.submission_id: job for job in client.list_jobs() if job.submission_id}
+        running = {name: job for name, job in jobs.items() if not job.status.is_terminal()}
+        if not running:
+            break
+        for name, job in running.items():
+            if name in asked or job.driver_info is None:
+                continue
+            asked.add(name)
+            if job.driver_info.node_ip_address == address:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(job.driver_info.pid), signal.SIGTERM)
+            else:
+                client.stop_job(name)
         time.sleep(_LOOK_SECONDS)
-        waiting = {name for name in waiting if not client.get_job_status(name).is_terminal()}
+    if asked:
+        time.sleep(max(0.0, min(_SEEN_SECONDS, deadline - time.monotonic())))
 
 
-def drain(gcs: str, node: str, seconds: float) -> None:
+def move_trainers(node: str, deadline: float) -> None:
     """Ray's notice of preemption, to whoever works on this host."""
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.core.generated import autoscaler_pb2
 
     reasons = autoscaler_pb2.DrainNodeReason  # type: ignore[attr-defined]
     reason = reasons.Value("DRAIN_NODE_REASON_PREEMPTION")
-    until = int((time.time() + seconds) * 1000)
-    accepted, why = GcsClient(address=gcs).drain_node(node, reason, "the host leaves", until)
+    until = int((time.time() + deadline - time.monotonic()) * 1000)
+    gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
+    accepted, why = gcs.drain_node(node, reason, "the host leaves", until)
     if not accepted:
         print(f"Ray keeps this host: {why}", file=sys.stderr)
+    while _trainers() and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
 
 
 def _trainers() -> list[int]:

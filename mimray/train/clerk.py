@@ -39,7 +39,8 @@ class Clerk:
         self.gauges.again()
         if rows:
             self.progress.row(rows[-1], self.job.clock.total or 0)
-            self.gauges.row(rows[-1], len(self.record.damaged))
+        for row in rows:  # not the last alone: an earlier one may have the validation
+            self.gauges.row(row, len(self.record.damaged))
         for message in messages:
             self._act_on(message["kind"], {k: v for k, v in message.items() if k != "kind"})
 

@@ -1,14 +1,24 @@
 """What `ray up` has the hosts do, done in a home of its own with stand-ins for make and ray."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.clusters import CLOUDS, read
+from tests.cluster.clusters import CLOUDS, REPOSITORY, read
 
 pytestmark = pytest.mark.unit
+
+
+SEEN = (
+    "OMP_NUM_THREADS",
+    "RAY_AUTH_MODE",
+    "SSH_CLIENT",
+    "RAY_health_check_failure_threshold",
+    "RAY_JOB_STOP_WAIT_TIME_S",
+)
 
 
 class Host:
@@ -22,8 +32,7 @@ class Host:
         (home / ".ray").mkdir(mode=0o755)
         (home / ".ray/auth_token").write_text("secret")
         (home / "bin").mkdir()
-        seen = "OMP_NUM_THREADS RAY_AUTH_MODE SSH_CLIENT RAY_health_check_failure_threshold"
-        said = "".join(f" {name}=${{{name}-}}" for name in seen.split())
+        said = "".join(f" {name}=${{{name}-}}" for name in SEEN)
         for program in (home / "bin/make", home / "bin/uv", self.project / ".venv/bin/ray"):
             program.write_text(f'#!/bin/sh\necho "{program.name} $*" "{said}" >> {self.notes}\n')
             program.chmod(0o755)
@@ -60,6 +69,22 @@ def test_another_lock_or_none_is_set_up(host, ready):
     assert note.startswith("make --silent setup")
 
 
+@pytest.mark.parametrize("age", [-100, 0, 100])
+def test_another_lock_is_installed_however_old_it_is(host, age):
+    """By the Makefile's own rules, which compare times: rsync keeps that of the lock."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, host.project)
+        os.utime(host.project / name, (1, 1))
+    make = shutil.which("make")
+    (host.home / "bin/make").write_text(f'#!/bin/sh\n{make} --just-print "$@" >> {host.notes}\n')
+    ready, lock = host.project / ".venv/ready", host.project / "requirements.lock"
+    ready.write_text("ray==2.59.0\n")
+    os.utime(lock, (ready.stat().st_mtime + age,) * 2)
+    assert any("install" in note and "-r requirements.lock" in note for note in host.run(SETUP))
+    shutil.copy(lock, ready)
+    assert host.run(SETUP) == []
+
+
 def test_the_token_is_its_owners_alone(host):
     host.run(SETUP)
     modes = [(host.home / name).stat().st_mode & 0o777 for name in (".ray", ".ray/auth_token")]
@@ -74,14 +99,15 @@ def test_every_ray_asks_for_the_token_and_leaves_threads_to_the_trainers(host, k
     assert stopped.startswith("ray stop")
     assert " RAY_AUTH_MODE=token " in started
     assert " OMP_NUM_THREADS= " in started and " SSH_CLIENT= " in started
+    assert " --node-ip-address=10.0.0.7" in started  # that ssh has used
 
 
-def test_the_head_stays_on_loopback_and_is_known_by_the_address_that_ssh_used(host):
+def test_the_head_stays_on_loopback_and_gives_a_stopped_job_time_for_a_checkpoint(host):
     commands = read("cluster.yaml")["head_start_ray_commands"]
     started = host.run(commands, SSH_CONNECTION="10.0.0.9 4000 10.0.0.7 22")[-1]
     assert "--dashboard-host=127.0.0.1" in started
-    assert "--node-ip-address=10.0.0.7" in started
     assert "RAY_health_check_failure_threshold=3" in started
+    assert "RAY_JOB_STOP_WAIT_TIME_S=60" in started
 
 
 def test_the_head_on_google_gets_the_autoscalers_client_once(host):

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ NUMBER = "4711"
 SRUN = r"""#!/bin/bash
 # the command that follows srun's own options
 echo "$*" >> "$NOTES/srun"
+[[ -z ${FAILS:-} || $* != *$FAILS* ]] || exit 1
 while [[ $1 == --* ]]; do shift; done
 exec "$@"
 """
@@ -45,13 +47,28 @@ def test_slurm_asks_in_time_and_queues_it_again():
     assert not [line for line in lines[first:] if line.startswith("#SBATCH")], "Slurm stops reading"
 
 
-def submit(folder: Path, *words: str) -> subprocess.Popen:
+RAY = r"""#!/bin/bash
+# starts as SRUN lets it, and is well where the test says so
+case $1 in
+  health-check) [[ -e $NOTES/healthy ]] ;;
+  start) exec sleep 600 ;;
+esac
+"""
+PYTHON = f"""#!/bin/bash
+# makes the token, and waits for nodes that never come
+[[ $1 != - ]] || exec sleep 600
+exec {sys.executable} "$@"
+"""
+
+
+def submit(folder: Path, *words: str, **more: str) -> subprocess.Popen:
     """The script as the first node's batch shell has it; what it says goes into a file."""
     project = folder / "project"
     tools = folder / "tools"
     for made in (project, tools):
-        made.mkdir()
-    (project / ".venv").symlink_to(BIN.parent)
+        made.mkdir(exist_ok=True)
+    if not (project / ".venv").exists():
+        (project / ".venv").symlink_to(BIN.parent)
     for name in ("jobs", "mimray"):
         (project / name).symlink_to(REPOSITORY / name)
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
@@ -66,6 +83,7 @@ def submit(folder: Path, *words: str) -> subprocess.Popen:
         SLURM_JOB_NODELIST="node[1-2]",
         SLURM_CPUS_ON_NODE="2",
         RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES="200000000",
+        **more,
     )
     return subprocess.Popen(
         ["bash", str(SCRIPT), *words],
@@ -83,6 +101,60 @@ def wait_for(ready, job: subprocess.Popen, log: Path, seconds: float = 200) -> N
         assert job.poll() is None, log.read_text()[-3000:]
         assert time.monotonic() < deadline, log.read_text()[-3000:]
         time.sleep(0.5)
+
+
+@pytest.fixture
+def starting(tmp_path):
+    """Submit the script with a stand-in for Ray; nothing of it is left afterwards."""
+    tools = tmp_path / "project/.venv/bin"
+    tools.mkdir(parents=True)
+    for name, text in (("ray", RAY), ("python", PYTHON)):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+
+    def begin(healthy: bool = True, **more: str) -> subprocess.Popen:
+        if healthy:
+            (tmp_path / "healthy").touch()
+        return submit(tmp_path, "jobs/pretrain.py", **more)
+
+    yield begin
+    for pid in processes_with("HOME", str(tmp_path)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("healthy", "more", "says"),
+    [
+        (False, {"FAILS": "--head"}, "Ray has ended before the run began"),
+        (True, {"FAILS": "--exclude"}, "Ray has ended before the run began"),
+        (False, {"SECONDS": "598"}, "Ray is not on all 2 nodes after 60"),
+        (True, {"SECONDS": "598"}, "Ray is not on all 2 nodes after 60"),
+    ],
+)
+def test_nodes_do_not_wait_for_a_ray_that_does_not_come(starting, tmp_path, healthy, more, says):
+    job = starting(healthy, **more)
+    assert job.wait(60) == 3
+    assert says in (tmp_path / "log").read_text()
+    assert not list((tmp_path / "project").glob(".slurm-*")), "the token outlived the job"
+    assert "requeue" not in (tmp_path / "scontrol").read_text()
+
+
+@pytest.mark.unit
+def test_a_job_that_is_asked_to_stop_before_its_run_began_is_queued_again(starting, tmp_path):
+    job = starting()
+    srun = tmp_path / "srun"
+    wait_for(
+        lambda: srun.exists() and len(srun.read_text().splitlines()) == 2, job, tmp_path / "log"
+    )
+    os.kill(job.pid, signal.SIGTERM)
+    assert job.wait(60) == 75
+    assert (tmp_path / "scontrol").read_text().splitlines()[-1] == f"requeue {NUMBER}"
+    deadline = time.monotonic() + 10
+    while processes_with("HOME", str(tmp_path)):
+        assert time.monotonic() < deadline, "it has left processes"
+        time.sleep(0.1)
 
 
 @pytest.mark.slow

@@ -27,7 +27,8 @@ def verb(file: Path) -> list[str]:
 
 def test_what_a_cluster_is_for_has_a_job():
     names = {file.stem for file in JOBS}
-    assert {"pretrain", "finetune", "evaluate", "analyze", "sweep", "prepare", "clusters"} <= names
+    assert {"pretrain", "finetune", "evaluate", "analyze", "prepare", "clusters"} <= names
+    assert {"sweep", "scaling_study"} <= names
 
 
 def test_all_have_the_same_shape(job):

@@ -44,7 +44,7 @@ def missing() -> str | None:
     lacking = [tool for tool in _NEEDED if not shutil.which(tool, path=TOOLS)]
     if lacking:
         return f"needs {', '.join(lacking)}"
-    return "other hosts are up" if Path("/sys/class/net", _BRIDGE).exists() else None
+    return "other hosts are up" if any(map(_processes, _spaces())) else None
 
 
 def address(name: str) -> str:
@@ -69,6 +69,7 @@ class Machines:
 
     def up(self) -> None:
         """Lay the bridge and boot all hosts."""
+        _remove_leftovers()
         self.folder.mkdir(parents=True)
         for key in ("key", "host_key"):
             _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / key))
@@ -85,8 +86,7 @@ class Machines:
         """End all, as far as it was begun."""
         for name in self.names:
             self.crash(name)
-            _ip("link", "del", _LINK + name, check=False)
-            _ip("netns", "del", _LINK + name, check=False)
+            _remove(_LINK + name)
         _ip("link", "del", _BRIDGE, check=False)
 
     def boot(self, name: str) -> None:
@@ -148,7 +148,7 @@ class Machines:
 
     def processes(self, name: str) -> list[int]:
         """All that runs on a host, seen from outside: its network may be gone."""
-        return [int(pid) for pid in _ip("netns", "pids", _LINK + name, check=False).split()]
+        return _processes(_LINK + name)
 
     def _write_etc(self, name: str) -> None:
         etc = self.folder / "etc" / name
@@ -171,6 +171,29 @@ class Machines:
         for device in ("lo", "eth0"):
             _ip("-n", space, "link", "set", device, "up")
         _ip("-n", space, "route", "add", "default", "via", f"{_NET}.254")
+
+
+def _remove_leftovers() -> None:
+    """Of a test that was killed: the bridge, and hosts on which nothing runs."""
+    for space in _spaces():
+        assert not _processes(space), f"{space} is up"
+        _remove(space)
+    _ip("link", "del", _BRIDGE, check=False)
+
+
+def _spaces() -> list[str]:
+    """Network namespaces of hosts, whoever has made them."""
+    names = [line.split()[0] for line in _ip("netns", "list").splitlines()]
+    return [name for name in names if name.startswith(_LINK)]
+
+
+def _processes(space: str) -> list[int]:
+    return [int(pid) for pid in _ip("netns", "pids", space, check=False).split()]
+
+
+def _remove(space: str) -> None:
+    _ip("link", "del", space, check=False)
+    _ip("netns", "del", space, check=False)
 
 
 def _tool(name: str) -> str:

@@ -1,6 +1,7 @@
 """Nothing listens beyond this machine unless told so, and then it asks for a token."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,61 @@ def test_an_open_dashboard_without_a_token_is_refused(host, tmp_path):
     Path(path).write_text(text)
     with pytest.raises(UserError, match=f"{host} without RAY_AUTH_MODE=token lets everybody"):
         ClusterFile.read(path)
+
+
+OPEN = "ray start --head --dashboard-host=0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        [OPEN],
+        ["RAY_AUTH_MODE=token ray stop", OPEN],  # each command has a shell of its own
+        ["export RAY_AUTH_MODE=token", OPEN],
+        [f"RAY_AUTH_MODE=token ray stop; {OPEN}"],
+        [f"RAY_AUTH_MODE=tokenless {OPEN}"],
+        [f"export NOT_RAY_AUTH_MODE=token; {OPEN}"],
+        [f"echo RAY_AUTH_MODE=token; {OPEN}"],
+        [f"RAY_AUTH_MODE=token; {OPEN}"],  # of the shell alone
+        [f"(export RAY_AUTH_MODE=token); {OPEN}"],
+        [f"export RAY_AUTH_MODE=token; unset RAY_AUTH_MODE; {OPEN}"],
+        [f"export RAY_AUTH_MODE=token\nexport RAY_AUTH_MODE=disabled\n{OPEN}"],
+        [f"{OPEN}; export RAY_AUTH_MODE=token"],
+        ["ray start --head --dashboard-host '0.0.0.0'"],
+        ["ray start --head --dashboard-host= --port=6379"],  # all addresses
+    ],
+)
+def test_a_token_that_ray_start_does_not_see(commands, tmp_path):
+    with pytest.raises(UserError, match="without RAY_AUTH_MODE=token lets everybody"):
+        ClusterFile.read(started_by(commands, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"RAY_AUTH_MODE=token {OPEN}",
+        f"env A=1 RAY_AUTH_MODE=token {OPEN}",
+        f"set -e && export RAY_AUTH_MODE=token PATH=$HOME/bin:$PATH && {OPEN}",
+        f"export A='b;c' RAY_AUTH_MODE=token\nray stop\n{OPEN}",
+        "ray start --head --dashboard-host '127.0.0.1'",
+        "ray start --head",
+    ],
+)
+def test_a_token_that_ray_start_sees(command, tmp_path):
+    ClusterFile.read(started_by(["ray stop", command], tmp_path))
+
+
+def test_a_command_that_is_none(tmp_path):
+    with pytest.raises(UserError, match="head_start_ray_commands: No closing quotation"):
+        ClusterFile.read(started_by(["ray start --head '"], tmp_path))
+
+
+def started_by(commands, tmp_path):
+    config = yaml.safe_load((REPOSITORY / "cluster.yaml").read_text())
+    (tmp_path / "cluster.yaml").write_text(
+        yaml.safe_dump(config | {"head_start_ray_commands": commands})
+    )
+    return str(tmp_path / "cluster.yaml")
 
 
 @pytest.mark.parametrize(
@@ -88,6 +144,30 @@ def test_the_token_is_its_owners_alone(tmp_path, monkeypatch):
     commands.make_token(file)
     assert (folder / "auth_token").stat().st_mode & 0o777 == 0o600
     assert commands.token() == "s3cret"
+
+
+@pytest.mark.parametrize("name", ["docs/cluster.md", *FILES])
+def test_the_token_that_is_made_as_the_documents_say(name, tmp_path):
+    """By Ray's own command, where ~/.ray is open already: closed from the start, and not shown."""
+    lines = [line.lstrip("# ") for line in (REPOSITORY / name).read_text().splitlines()]
+    at = next(k for k, line in enumerate(lines) if "ray get-auth-token --generate >" in line)
+    (tmp_path / ".ray").mkdir(mode=0o755)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/ray").write_text(
+        "#!/bin/sh\necho s3cret | tee ~/.ray/auth_token; stat -c %a ~/.ray/auth_token > ~/mode\n"
+    )
+    (tmp_path / ".venv/bin/ray").chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(["set -e; umask 022", *lines[at : at + 2]])],
+        env=os.environ | {"HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "mode").read_text() == "600\n"
+    modes = [(tmp_path / path).stat().st_mode & 0o777 for path in (".ray", ".ray/auth_token")]
+    assert modes == [0o700, 0o600]
 
 
 @pytest.mark.parametrize("name", FILES)

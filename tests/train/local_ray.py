@@ -23,6 +23,7 @@ from tests.train.runs import environment
 
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+_OF_THE_TESTS = ("RAY_API_SERVER_ADDRESS", "RAY_TEST_GCS", "RAY_TEST_METRICS")
 
 
 @dataclass
@@ -139,6 +140,7 @@ def local_ray(cpus: int, **more: str) -> Iterator[Cluster]:
         RAY_AUTH_MODE="token",
         RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{dashboard}",
         RAY_TEST_GCS=f"127.0.0.1:{gcs}",
+        RAY_TEST_METRICS=f"http://127.0.0.1:{metrics}/metrics",
         **more,
     )
     log = folder / "head.log"
@@ -150,7 +152,7 @@ def local_ray(cpus: int, **more: str) -> Iterator[Cluster]:
             *(f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"),
             *(f"--metrics-export-port={metrics}", "--object-store-memory=300000000"),
         ],
-        env={k: v for k, v in env.items() if k not in ("RAY_API_SERVER_ADDRESS", "RAY_TEST_GCS")},
+        env={k: v for k, v in env.items() if k not in _OF_THE_TESTS},
         cwd=folder,
         stdout=log.open("w"),
         stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""Gauges: which values are set, under which names and tags; a live Ray exports them in tests/cluster."""
+"""Gauges: which values are set, under which names and tags; a live Ray exports them in test_job.py."""
 
 import math
 from typing import ClassVar

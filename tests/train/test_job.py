@@ -1,6 +1,11 @@
 """`ray job submit` of a pre-training to a Ray that asks for a token."""
 
+import contextlib
+import re
+import threading
+import urllib.request
 import zipfile
+from collections.abc import Iterator
 
 import pytest
 from mlflow import MlflowClient
@@ -13,19 +18,49 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module")
 def cluster() -> Cluster:
-    with local_ray(cpus=2) as started:
+    with local_ray(cpus=2, RAY_metrics_report_interval_ms="1000") as started:
         yield started
 
 
+@contextlib.contextmanager
+def scraped(url: str) -> Iterator[dict[str, dict[str, float]]]:
+    """Newest values by run and metric, read as Prometheus does: Ray forgets them when their driver ends."""
+    found: dict[str, dict[str, float]] = {}
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.5):
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as page:
+                for line in page.read().decode().splitlines():
+                    if line.startswith("ray_mimray_"):
+                        name, tags, value = re.fullmatch(r"(\w+)\{(.*)\} (\S+)", line).groups()
+                        run = re.search(r'\brun="([^"]*)"', tags)[1]
+                        found.setdefault(run, {})[name] = float(value)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        looking.join()
+
+
 @pytest.fixture(scope="module")
-def submitted(cluster, tmp_path_factory) -> tuple[Job, Finished]:
-    """The file's one training, with a variable that mimray sets too among the job's own."""
+def watched(cluster, tmp_path_factory) -> tuple[Job, Finished, dict]:
+    """The file's one training, with a variable that mimray sets too among its own, and its metrics."""
     folder = tmp_path_factory.mktemp("job")
-    job = cluster.submit(
-        *("demo", *TINY, "speed.workers=2", f"run.storage={folder}/runs", "run.name=job"),
-        options=("--runtime-env-json", '{"env_vars": {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}}'),
-    )
-    return job, Finished(job.status, job.said, "", folder / "runs" / "job")
+    with scraped(cluster.env["RAY_TEST_METRICS"]) as metrics:
+        job = cluster.submit(
+            *("demo", *TINY, "speed.workers=2", f"run.storage={folder}/runs", "run.name=job"),
+            options=("--runtime-env-json", '{"env_vars": {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}}'),
+        )
+    return job, Finished(job.status, job.said, "", folder / "runs" / "job"), metrics
+
+
+@pytest.fixture(scope="module")
+def submitted(watched) -> tuple[Job, Finished]:
+    return watched[:2]
 
 
 def test_two_trainers_and_the_data_fit_two_cpus(submitted):
@@ -41,6 +76,16 @@ def test_tracking_lies_in_the_home_by_default_not_in_the_upload(cluster, submitt
     _, run = submitted
     client = MlflowClient(f"sqlite:///{cluster.env['HOME']}/mimray/mlflow.db")
     assert client.get_run(run.record["mlflow_run_id"]).info.status == "FINISHED"
+
+
+def test_prometheus_finds_the_run_at_rays_metrics(watched):
+    _, run, metrics = watched
+    assert list(metrics) == ["job"]
+    told = metrics["job"]
+    assert {"ray_mimray_images_per_second", "ray_mimray_data_wait_ratio"} <= told.keys()
+    losses = [row["train/loss"] for row in run.rows]
+    assert any(told["ray_mimray_train_loss"] == pytest.approx(loss) for loss in losses)
+    assert 1 <= told["ray_mimray_step"] <= 12
 
 
 def test_wrong_input_is_the_drivers_exit_status(cluster):

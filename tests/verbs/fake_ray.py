@@ -1,14 +1,15 @@
 """Stands in for Ray's command line and job server: `fake_ray.py FOLDER WORDS` as `ray WORDS`.
 
 FOLDER has `calls` (a line of JSON a command: words and the variables that matter), `jobs` (the job
-server's answers by submission id), `hosts`, and `plan`: what a job's log says, how it ends, how many times
-the tunnel breaks on the way, which host joins while somebody reads the head's log.
+server's answers by submission id), `hosts`, and `plan`: what a job's log says, how it ends, how the tunnel
+breaks on the way, which host joins while somebody reads the head's log.
+
+A job is at half of its log until its status is asked for: then it ends, if no tunnel is to break before.
 """
 
 import json
 import os
 import sys
-import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -26,16 +27,30 @@ class Server(BaseHTTPRequestHandler):
             return
         jobs = json.loads((folder / "jobs").read_text())
         part = self.path.strip("/").split("/")
+        if part[:2] == ["api", "jobs"] and part[2:] and part[2] not in jobs:
+            self.send_error(404)
+            return
         if self.path == "/api/v0/nodes":
             hosts = json.loads((folder / "hosts").read_text())
             answer = {"data": {"result": {"result": hosts}}}
+        elif part[:2] == ["api", "jobs"] and part[3:] == ["logs"]:
+            answer = {"logs": said(jobs[part[2]])}
         elif part[:2] == ["api", "jobs"]:
-            answer = jobs[part[2]] if part[2:] else list(jobs.values())
+            answer = looked_at(part[2]) if part[2:] else list(jobs.values())
         else:
             answer = {}
+        if part[3:] == ["logs"] and plan["unreadable"]:
+            self.send_error(500)
+            return
+        body = json.dumps(answer).encode()
+        how = breaks() if part[3:] == ["logs"] else None
         self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
+        self.wfile.write(body[:-1] if how == "within" else body)
+        self.wfile.flush()
+        if how:
+            os._exit(255)  # as ssh does where the other side is gone
 
     def log_message(self, *_):
         pass
@@ -49,20 +64,37 @@ def keep(name, **changes):
     return jobs[name]
 
 
-def follow(name):
-    """The whole log, and then the job's end; or a tunnel that breaks after half of it."""
-    half = len(plan["log"]) // 2
-    print(*plan["log"][:half], sep="\n", flush=True)
-    broken = folder / "broken"
-    times = int(broken.read_text()) if broken.exists() else 0
-    if times < plan["breaks"]:
-        broken.write_text(str(times + 1))
-        sys.exit(0)  # as `ray job logs` does then
-    while plan["waits"] and not (folder / "stop").exists():
-        time.sleep(0.05)
-    print(*plan["log"][half:], sep="\n", flush=True)
-    if not (folder / "stop").exists():
-        keep(name, **plan["end"])
+def looked_at(name):
+    """What is known of a job, which then ends if nothing holds it up."""
+    job = json.loads((folder / "jobs").read_text())[name]
+    stopped = (folder / "stop").exists() and not (folder / "holds").exists()
+    if job["status"] != "RUNNING" or left() or (plan["waits"] and not stopped):
+        return job
+    return keep(name, **({"status": "STOPPED"} if stopped else plan["end"]))
+
+
+def said(job):
+    """Half of its log, or all of it: the half ends within a line."""
+    log = "".join(f"{line}\n" for line in plan["log"])
+    return log[: len(log) // 2] if job["status"] == "RUNNING" else log
+
+
+def left():
+    """How tunnels are still to break: `after` or `within` an answer, `forgotten` where the head starts
+    again meanwhile."""
+    done = folder / "broken"
+    return plan["breaks"][int(done.read_text()) if done.exists() else 0 :]
+
+
+def breaks():
+    """How the tunnel breaks now, if it does."""
+    if not left():
+        return None
+    how, later = left()[0], len(plan["breaks"]) - len(left()) + 1
+    (folder / "broken").write_text(str(later))
+    if how == "forgotten":
+        (folder / "jobs").write_text("{}")
+    return how
 
 
 with (folder / "calls").open("a") as calls:
@@ -73,11 +105,8 @@ if words[0] == "dashboard":
     HTTPServer(("127.0.0.1", int(words[2])), Server).serve_forever()
 elif words[:2] == ["job", "submit"]:
     keep(words[words.index("--submission-id") + 1], status="RUNNING", entrypoint=words[-1])
-elif words[:2] == ["job", "logs"]:
-    follow(words[-1])
 elif words[:2] == ["job", "stop"]:
     (folder / "stop").touch()
-    keep(words[-1], status="STOPPED")
 elif words[0] == "exec":
     print(plan["monitor"])
     if plan["joins"]:

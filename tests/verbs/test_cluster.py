@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mimray.cli import main
-from mimray.verbs.cluster import commands, hosts
+from mimray.cli import build_parser, main
+from mimray.verbs.cluster import commands, following, hosts, tunnel
 from mimray.verbs.cluster.down import stop_on_all_hosts
 from mimray.verbs.cluster.file import ClusterFile
-from mimray.verbs.cluster.submit import exit_status
+from mimray.verbs.cluster.submit import exit_status, run
 
 pytestmark = pytest.mark.unit
 
@@ -24,7 +24,8 @@ PLAN = {
     "token": "s3cret-token",
     "log": ["one", "two", "three", "four"],
     "end": {"status": "SUCCEEDED", "driver_exit_code": 0},
-    "breaks": 0,
+    "breaks": [],
+    "unreadable": False,
     "waits": False,
     "monitor": "",
     "joins": None,
@@ -79,9 +80,9 @@ def ray(tmp_path, monkeypatch):
     fake = Fake(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(commands, "program", lambda: str(fake.program))
-    for module in ("following", "tunnel"):
-        monkeypatch.setattr(f"mimray.verbs.cluster.{module}.program", lambda: str(fake.program))
-    monkeypatch.setattr(hosts, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(tunnel, "program", lambda: str(fake.program))
+    for module in (hosts, following):
+        monkeypatch.setattr(module, "_LOOK_SECONDS", 0.05)
     return fake
 
 
@@ -132,12 +133,47 @@ def test_a_job_that_ends_by_itself(ray, capsys):
     assert f"ray dashboard --port {known['RAY_API_SERVER_ADDRESS'].rpartition(':')[2]}" in said.err
 
 
-def test_a_tunnel_that_breaks_is_opened_again_and_no_line_shown_twice(ray, capsys):
-    ray.plan(breaks=2)
+def shown(said):
+    """What is neither a command nor said of the tunnel."""
+    other = ("$ ", "the tunnel has closed")
+    return [line for line in said.splitlines() if not line.startswith(other)]
+
+
+@pytest.mark.parametrize("breaks", [["after"], ["within"], ["after", "after", "within"]])
+def test_over_tunnels_that_break_every_line_is_shown_once_and_nothing_else(ray, capsys, breaks):
+    ray.plan(breaks=breaks)
     assert submit("pretrain", "demo") == 0
-    assert len(ray.calls("job", "submit")) == 1 and len(ray.calls("dashboard")) == 3
-    said = capsys.readouterr().err
-    assert [line for line in said.splitlines() if line in PLAN["log"]] == PLAN["log"]
+    assert len(ray.calls("job", "submit")) == 1
+    assert len(ray.calls("dashboard")) == len(breaks) + 1
+    assert shown(capsys.readouterr().err) == PLAN["log"]
+
+
+def test_a_head_that_has_started_again_does_not_know_the_job(ray, capsys):
+    ray.plan(breaks=["forgotten"])
+    assert submit("pretrain", "demo") == 3
+    assert len(ray.calls("dashboard")) == 2
+    name = ray.calls("job", "submit")[0][0][4]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"mimray: the cluster does not know job {name} any more; submit it again"
+
+
+def test_who_reads_the_log_may_leave(ray, monkeypatch):
+    """`mimray cluster submit ... | head`: no tunnel is opened again for that."""
+
+    def left(_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys.stdout, "write", left)
+    with pytest.raises(BrokenPipeError):
+        run(build_parser().parse_args(["cluster", "submit", FILE, "--", "pretrain", "demo"]))
+    assert len(ray.calls("dashboard")) == 1
+
+
+def test_a_log_that_ray_cannot_read_is_no_end(ray, capsys):
+    ray.plan(unreadable=True)
+    assert submit("pretrain", "demo") == 0
+    assert len(ray.calls("dashboard")) == 1
+    assert "the end of the log cannot be read" in capsys.readouterr().err
 
 
 def test_a_cluster_that_is_not_there(ray, monkeypatch, capsys):
@@ -155,13 +191,15 @@ def test_another_token(ray, capsys):
     assert "`mimray cluster up` makes it" in capsys.readouterr().err
 
 
-def test_ctrl_c_stops_the_job(ray, monkeypatch):
-    """In a process of its own, with a stand-in beside its Python."""
+@pytest.fixture
+def under_way(ray):
+    """A submission in a process of its own, with a stand-in beside its Python; its job runs, and waits."""
     ray.plan(waits=True)
     code = (
-        "import sys; from mimray.cli import main; from mimray.verbs.cluster import *\n"
+        "import sys; from mimray.cli import main\n"
         "from mimray.verbs.cluster import commands, following, tunnel\n"
-        "for m in (commands, following, tunnel): m.program = lambda: sys.argv[1]\n"
+        "for m in (commands, tunnel): m.program = lambda: sys.argv[1]\n"
+        "following._LOOK_SECONDS = 0.05\n"
         "sys.exit(main(sys.argv[2:]))"
     )
     process = subprocess.Popen(
@@ -176,13 +214,51 @@ def test_ctrl_c_stops_the_job(ray, monkeypatch):
         text=True,
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "one\n"  # the job runs, and is followed
-    process.send_signal(signal.SIGINT)
-    out, said = process.communicate(timeout=60)
-    assert process.returncode == 75, said
+    assert process.stdout.readline() == "one\n"  # the job is followed
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_ctrl_c_stops_the_job(ray, under_way):
+    under_way.send_signal(signal.SIGINT)
+    out, said = under_way.communicate(timeout=60)
+    assert under_way.returncode == 75, said
     assert len(ray.calls("job", "stop")) == 1
     assert out.endswith("three\nfour\n")  # what it says as it ends
     assert f"the same command goes on: mimray cluster submit {FILE} -- pretrain demo" in said
+
+
+def goes_on(ray, process):
+    """It ends and says that the job does not, and not that the same command would go on."""
+    _, said = process.communicate(timeout=60)
+    name = ray.calls("job", "submit")[0][0][4]
+    says = f"mimray: job {name} goes on without us; `mimray cluster status {FILE}` shows it"
+    assert (process.returncode, said.splitlines()[-1]) == (3, says)
+    assert "the same command" not in said
+
+
+def test_ctrl_c_twice_leaves_the_job_to_itself(ray, under_way):
+    (ray.folder / "holds").touch()  # the job takes its time
+    under_way.send_signal(signal.SIGINT)
+    assert any("once more leaves it to itself" in line for line in under_way.stderr)
+    under_way.send_signal(signal.SIGINT)
+    goes_on(ray, under_way)
+
+
+def test_a_terminal_that_closes_leaves_the_job_to_itself(ray, under_way):
+    under_way.send_signal(signal.SIGHUP)
+    goes_on(ray, under_way)
+    assert not ray.calls("job", "stop")
+
+
+def test_ctrl_c_before_there_is_a_job(ray, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(following, "tunnel", interrupted)
+    with pytest.raises(KeyboardInterrupt):  # "the same command goes on" is right then
+        run(build_parser().parse_args(["cluster", "submit", FILE, "--", "pretrain", "demo"]))
 
 
 # ----- up, status, down ---------------------------------------------------------------------------

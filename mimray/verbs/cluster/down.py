@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from mimray.errors import MimrayError, RunFailed
+from mimray.errors import RunFailed
 from mimray.verbs.cluster.commands import ray
 from mimray.verbs.cluster.file import ClusterFile
 from mimray.verbs.cluster.tunnel import JobServer, tunnel
@@ -19,12 +19,12 @@ _SSH = f"ssh -i {_KEY} -o StrictHostKeyChecking=no -o IdentitiesOnly=yes -o Conn
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """End the cluster."""
+    """End the cluster. Raises UserError where its token is another: nothing is ended then."""
     file = ClusterFile.read(arguments.file)
     try:
         with tunnel(file) as server:
             _stop_jobs(file, server)
-    except (MimrayError, OSError) as error:
+    except (RunFailed, OSError) as error:
         print(f"no job is stopped, for its server is not reached: {error}")
     if file.local:
         ray(file, "exec", file.path, stop_on_all_hosts(file))

@@ -11,8 +11,9 @@ import yaml
 
 from mimray.environment import is_loopback
 from mimray.errors import UserError
+from mimray.verbs.cluster.shell import programs
 
-_HOST = re.compile(r"--dashboard-host[=\s]+(\S+)")
+_HOST = re.compile(r"--dashboard-host(?:=|\s+)(\S*)")
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,24 @@ class ClusterFile:
                 )
 
     def _refuse_what_is_open(self) -> None:
-        """Who reaches a job server that asks for no token runs what he likes on every host."""
-        start = "\n".join(map(str, self.config.get("head_start_ray_commands") or []))
-        for match in _HOST.finditer(start):
-            if not is_loopback(match[1]) and "RAY_AUTH_MODE=token" not in start[: match.start()]:
+        """Who reaches a job server that asks for no token runs what he likes on every host.
+
+        Each command has a shell of its own: what one exports another does not see.
+        """
+        for command in map(str, self.config.get("head_start_ray_commands") or []):
+            try:
+                started = list(programs(command))
+            except ValueError as error:
                 raise UserError(
-                    f"{self.path}: {match[0]} without RAY_AUTH_MODE=token lets everybody run anything "
-                    f"on the hosts; export the mode before `ray start`, or listen on 127.0.0.1"
+                    f"{self.path}: head_start_ray_commands: {error}: {command}"
+                ) from None
+            for words, variables in started:
+                self._refuse_open(" ".join(words), variables.get("RAY_AUTH_MODE") == "token")
+
+    def _refuse_open(self, program: str, asks_for_token: bool) -> None:
+        for match in _HOST.finditer(program):
+            if not (asks_for_token or is_loopback(match[1])):
+                raise UserError(
+                    f"{self.path}: {match[0]} without RAY_AUTH_MODE=token lets everybody run anything on "
+                    f"the hosts; export the mode in the same command, or listen on 127.0.0.1"
                 )

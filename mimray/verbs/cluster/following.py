@@ -6,13 +6,15 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import IO, Any
+from urllib.error import HTTPError
 
 from mimray.errors import RunFailed
-from mimray.verbs.cluster.commands import environment, program, ray, show
+from mimray.verbs.cluster.commands import ray, show
 from mimray.verbs.cluster.file import ClusterFile
 from mimray.verbs.cluster.tunnel import JobServer, tunnel
 
@@ -20,24 +22,28 @@ STOP_SECONDS = 120
 """From the signal to SIGKILL: trainers end their step and write a checkpoint."""
 
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LOOK_SECONDS = 2.0
+_UNKNOWN = 404
 
 
 class Following:
-    """`name`: Ray's submission id, also the run's mark in Ray's pages; `out`: takes the job's log.
+    """`name`: Ray's submission id, also the run's mark in Ray's pages; `out`: takes the job's log. `sent`:
+    whether the cluster may have it.
 
-    The first Ctrl-C stops the job, which writes a checkpoint; the second leaves it to itself.
+    The first Ctrl-C stops the job, which writes a checkpoint; the second leaves it to itself, as a terminal
+    that closes does at once.
     """
 
     def __init__(self, file: ClusterFile, name: str, out: IO[str]) -> None:
         self.file, self.name, self.out = file, name, out
         self.server: JobServer | None = None
-        self.submitted = self.stopping = False
-        self.shown = 0  # lines of the log
+        self.sent = self.submitted = self.stopping = False
+        self.shown = 0  # characters of the log
 
     def follow(self, entrypoint: list[str]) -> dict[str, Any]:
         """What Ray knows of the job when it has ended. Raises RunFailed where it cannot be submitted, or
-        is not to be reached any more."""
+        is not to be reached or not known any more; KeyboardInterrupt where it is left to itself."""
         with self._signals():
             while True:
                 info = self._through_a_tunnel(entrypoint)
@@ -46,15 +52,22 @@ class Following:
                 print("the tunnel has closed; opening another", file=sys.stderr)
 
     def _through_a_tunnel(self, entrypoint: list[str]) -> dict[str, Any]:
-        """What is known of the job when the log, or the tunnel, ends."""
+        """What is known of the job when it has ended; nothing where the tunnel breaks before."""
         try:
             with tunnel(self.file) as self.server:
                 if not self.submitted:
                     self._submit(entrypoint)
                 if self.stopping:
                     self._stop()
-                self._show_log()
-                return self.server.job(self.name)
+                return self._watch(self.server)
+        except HTTPError as error:
+            if error.code == _UNKNOWN:  # a head that has started again knows no job of before
+                raise RunFailed(
+                    f"the cluster does not know job {self.name} any more; submit it again"
+                ) from None
+            return {}
+        except BrokenPipeError:  # who read the log has left, as `head` does
+            raise
         except OSError:
             return {}
         except RunFailed as error:
@@ -63,6 +76,7 @@ class Following:
 
     def _submit(self, entrypoint: list[str]) -> None:
         variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+        self.sent = True
         done = self._ray(
             *("job", "submit", "--no-wait", "--submission-id", self.name, "--working-dir", "."),
             *("--runtime-env-json", json.dumps({"env_vars": variables}), "--", *entrypoint),
@@ -72,26 +86,35 @@ class Following:
             raise RunFailed(f"`ray job submit` failed: {said[-1].strip()}")
         self.submitted = True
 
-    def _show_log(self) -> None:
-        """Pass on what comes, but for the lines that an earlier tunnel brought."""
-        words = ("job", "logs", "--follow", self.name)
-        assert self.server is not None
-        show(self.file, *words)
-        with subprocess.Popen(  # noqa: S603
-            [program(), *words],
-            env=environment(self.file, RAY_API_SERVER_ADDRESS=self.server.address),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for the job
-        ) as process:
-            assert process.stdout is not None
-            for number, line in enumerate(process.stdout):
-                if number >= self.shown:
-                    self.out.write(line)
-                    self.out.flush()
-                    self.shown = number + 1
+    def _watch(self, server: JobServer) -> dict[str, Any]:
+        """Pass the job's log on until it has ended.
+
+        `ray job logs --follow` takes a tunnel that breaks for the log's end, and shows the trace of what it
+        meets then; so the log is asked for again and again, as a whole, for Ray serves no part of it.
+        """
+        while True:
+            info = server.job(self.name)  # before the log: who has ended says no more
+            ended = info["status"] in _ENDED
+            read = self._show_log(server, ended)
+            if ended and not read:
+                print("the end of the log cannot be read from here", file=sys.stderr)
+            if ended:
+                return info
+            time.sleep(_LOOK_SECONDS)
+
+    def _show_log(self, server: JobServer, ended: bool) -> bool:
+        """Pass on the lines that have come since the last look; returns whether the log could be read."""
+        try:
+            log = server.log(self.name)
+        except HTTPError as error:
+            if error.code == _UNKNOWN:
+                raise
+            return False  # Ray reads no log that ends within a character
+        whole = len(log) if ended else log.rfind("\n") + 1
+        self.out.write(log[self.shown : whole])
+        self.out.flush()
+        self.shown = max(self.shown, whole)
+        return True
 
     def _stop(self) -> None:
         self._ray("job", "stop", "--no-wait", self.name)
@@ -103,16 +126,18 @@ class Following:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._asked_to_stop) for number in _SIGNALS}
+        ignored = signal.SIG_IGN  # as nohup has it
+        heeded = [number for number in _SIGNALS if signal.getsignal(number) is not ignored]
+        before = {number: signal.signal(number, self._asked) for number in heeded}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
-        """While it is on its way to the cluster the job is stopped when it is there."""
-        if self.stopping or self.server is None:
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        """To stop the job, which is done when it is there where it is on its way; or to leave it."""
+        if self.stopping or self.server is None or number == signal.SIGHUP:
             raise KeyboardInterrupt
         self.stopping = True
         print(

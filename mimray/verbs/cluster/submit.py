@@ -27,7 +27,14 @@ def run(arguments: argparse.Namespace) -> int:
     job = Following(
         ClusterFile.read(arguments.file), name, sys.stderr if arguments.json else sys.stdout
     )
-    info = job.follow(["python", "-m", "mimray.cli", *arguments.words])
+    try:
+        info = job.follow(["python", "-m", "mimray.cli", *arguments.words])
+    except KeyboardInterrupt:
+        if not job.sent:
+            raise
+        raise RunFailed(
+            f"job {name} goes on without us; `mimray cluster status {arguments.file}` shows it"
+        ) from None
     status = exit_status(info)
     if arguments.json:
         print(json.dumps({key: info.get(key) for key in _KEYS} | {"exit_status": status}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -46,6 +47,8 @@ class JobServer:
                     "started with"
                 ) from None
             raise
+        except http.client.HTTPException as error:  # the tunnel broke within the answer
+            raise ConnectionError(str(error)) from None
 
     def hosts(self) -> list[dict[str, Any]]:
         """Those that live: `node_ip`, `node_name`, `resources_total`, ..."""
@@ -56,10 +59,20 @@ class JobServer:
         """Those that were submitted: `submission_id`, `status`, `entrypoint`, ..."""
         return [job for job in self.get("/api/jobs/") if job.get("submission_id")]
 
+    def running(self) -> list[str]:
+        """Names of what has not ended: jobs, and drivers that nobody submitted."""
+        jobs = [job for job in self.get("/api/jobs/") if job["status"] in ("PENDING", "RUNNING")]
+        return [job.get("submission_id") or f"driver {job['job_id']}" for job in jobs]
+
     def job(self, name: str) -> dict[str, Any]:
         """One of them; `driver_exit_code` once it has ended."""
         answer: dict[str, Any] = self.get(f"/api/jobs/{name}")
         return answer
+
+    def log(self, name: str) -> str:
+        """All that a job has said so far."""
+        log: str = self.get(f"/api/jobs/{name}/logs")["logs"]
+        return log
 
 
 @contextmanager

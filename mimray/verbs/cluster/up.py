@@ -1,10 +1,13 @@
-"""`mimray cluster up FILE`: the token, `ray up`, and every host there before it comes back."""
+"""`mimray cluster up FILE`: the token, `ray up`, and every host there before it comes back.
+
+`ray up -y` of a cluster that is up restarts its Ray without a question, and kills what runs there.
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from mimray.errors import RunFailed
+from mimray.errors import RunFailed, UserError
 from mimray.verbs.cluster.commands import make_token, ray
 from mimray.verbs.cluster.file import ClusterFile
 from mimray.verbs.cluster.hosts import wait_for_hosts
@@ -17,6 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     file = ClusterFile.read(arguments.file)
     make_token(file)
     file.check_files()
+    _refuse_to_kill_jobs(file)
     done = ray(file, "up", "-y", file.path)
     if done.returncode:
         raise RunFailed(f"`ray up` ended with exit status {done.returncode}; it said why above")
@@ -25,3 +29,26 @@ def run(arguments: argparse.Namespace) -> int:
     print("\n".join(lines_of_hosts(hosts)))
     print(f"Next: mimray cluster submit {file.path} -- doctor demo")
     return 0
+
+
+def _refuse_to_kill_jobs(file: ClusterFile) -> None:
+    """Raises UserError where jobs run, and where another token keeps us from knowing.
+
+    Not `--no-restart` instead: it leaves Ray as it was, whatever the file says now, and installs a changed
+    lock under the feet of the jobs.
+    """
+    try:
+        with tunnel(file) as server:
+            names = server.running()
+    except RunFailed:
+        return  # no cluster, or one whose job server is gone
+    except OSError as error:
+        raise RunFailed(
+            f"{file.path}: the cluster is up, and does not say whether jobs run ({error}); "
+            f"`mimray cluster down {file.path}` ends it"
+        ) from None
+    if names:
+        raise UserError(
+            f"{file.path}: {', '.join(names)} would be killed, for `ray up` restarts Ray; wait for the "
+            f"end, or `mimray cluster down {file.path}` first, which lets jobs write a checkpoint"
+        )
