@@ -108,8 +108,8 @@ def main() -> None:
     )
     parser.add_argument("--folder", default="runs/recognition")
     parser.add_argument("--labels", default="2%")
-    parser.add_argument("--pretrain", type=int, default=240_000, help="pictures of pre-training")
-    parser.add_argument("--finetune", type=int, default=30_000, help="pictures of fine-tuning")
+    parser.add_argument("--pretrain", type=int, default=280_000, help="pictures of pre-training")
+    parser.add_argument("--finetune", type=int, default=24_000, help="pictures of fine-tuning")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     if "://" not in options.data and not Path(options.data).exists():
