@@ -12,8 +12,7 @@ import pytest
 from ray import job_submission
 from ray.job_submission import JobStatus
 
-from tests.cluster.clusters import REPOSITORY
-from tests.train.local_ray import Cluster, alive, join, local_ray
+from tests.train.local_ray import REPOSITORY, Cluster, alive, join, local_ray
 from tests.train.runs import TINY, Finished
 
 LEAVE = REPOSITORY / "cluster/leave.py"
@@ -144,6 +143,11 @@ def training(tmp_path_factory) -> Training:
             *("demo", *TINY, LENGTH, "speed.workers=[1,2]", "speed.cpus_per_worker=1"),
             *("run.checkpoint_every=100000it", "run.validate_every=100000it"),
             *(f"run.storage={folder}", "run.name=run", "run.tracking=off"),
+            # not the job's copy, which Ray writes once more for the second raylet of one machine
+            *(
+                f"data.{part}={REPOSITORY}/mimray/photos/{part}-*.parquet"
+                for part in ("train", "val")
+            ),
             options=("--no-wait",),
         )
         one = Training(cluster, job.name, Finished(0, "", "", folder / "run"), worker)
