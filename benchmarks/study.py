@@ -1,10 +1,10 @@
 """What a study adds to its cells, and what a warm Ray saves each of them at its start.
 
-A study of twelve tiny cells, one at a time, on the photos that come with mimray: the seconds of the whole
-command against the sum of what its cells took, from handing each step over to its end. The start of a cell
-is the time from handing it over to the end of its first training step; of all but the first two it is warm.
-A cold one is that of the same cell by `mimray pretrain`, from the command to the end of the first step.
-Five minutes.
+A study of twelve tiny cells on the photos that come with mimray: the seconds of the whole command against
+the sum of what its cells took, from handing each step over to its end. Each cell asks for all CPUs of the
+host, so one goes at a time: several at once would hide what the study adds. The start of a cell is the time
+from handing it over to the end of its first training step; of all but the first two it is warm. A cold one
+is that of the same cell by `mimray pretrain`, from the command to the end of the first step. Five minutes.
 """
 
 from __future__ import annotations
@@ -20,28 +20,34 @@ from typing import Any
 
 from benchmarks._report import Figure, report
 from benchmarks._runs import Watched
+from mimray.train.cluster import private_cpus
 
 STUDY = """
 recipe: demo
-set: {{speed.workers: 1, schedule.warmup: 10%, run.validate_every: 50%, run.checkpoint_every: 50%,
-      run.log_every: 1it, optim.lr: 1.0e-3, run.tracking: sqlite:///{folder}/mlflow.db,
-      run.storage: {folder}/runs}}
+set: {{speed.workers: 1, speed.device: cpu, speed.cpus_per_worker: {cpus}, schedule.warmup: 10%,
+      run.validate_every: 50%, run.checkpoint_every: 50%, run.log_every: 1it, optim.lr: 1.0e-3,
+      run.tracking: sqlite:///{folder}/mlflow.db, run.storage: {folder}/runs}}
 encoders: [swin_nano, swin_micro]
 subsets: [25%, 50%, 100%]
 lengths: [{short}, {long}]
 """
 
 
+def study(folder: Path, short: int, long: int) -> str:
+    """What its file says."""
+    return STUDY.format(folder=folder, cpus=private_cpus(workers=1), short=short, long=long)
+
+
 def run_study(folder: Path, short: int, long: int) -> tuple[float, float, dict[str, Any]]:
     """When the command began, what it took, and the study's notes."""
     file = folder / "twelve.yaml"
-    file.write_text(STUDY.format(folder=folder, short=short, long=long))
+    file.write_text(study(folder, short, long))
     began = time.time()
-    study = Watched(folder / "study", "mimray.cli", "study", "run", str(file), "--json")
-    status = study.process.wait()
+    asked = Watched(folder / "study", "mimray.cli", "study", "run", str(file), "--json")
+    status = asked.process.wait()
     seconds = time.time() - began
     if status:
-        sys.exit(f"the study ended with {status}: {(study.folder / 'err').read_text()[-3000:]}")
+        sys.exit(f"the study ended with {status}: {(asked.folder / 'err').read_text()[-3000:]}")
     notes = json.loads((folder / "runs" / "studies" / "twelve" / "study.json").read_text())
     return began, seconds, notes
 
@@ -55,6 +61,7 @@ def first_step(run: Path) -> float:
 def cold_start(folder: Path, run: Path) -> float:
     """Seconds from the command to the end of the first step, of a study's cell by itself."""
     words = [f"run.storage={folder}/cold", "run.name=run"]
+    words += ["speed.cpus_per_worker=null"]  # its data are read by others, who need a CPU too
     began = time.time()
     alone = Watched(folder / "alone", "mimray.cli", "pretrain", str(run / "recipe.yaml"), *words)
     try:

@@ -50,6 +50,11 @@ class Taken:
     cpus: tuple[float, ...]
     gpus: tuple[float, ...]
 
+    def is_on(self, hosts: Collection[int]) -> bool:
+        """Whether its process, or something that it takes, is on one of these."""
+        takes = (n for n, (c, g) in enumerate(zip(self.cpus, self.gpus, strict=True)) if c or g)
+        return any(number in hosts for number in (self.host, *takes))
+
     @property
     def place(self) -> Place:
         """For the step."""
@@ -79,11 +84,24 @@ def need_of(recipe: TrainingRecipe | None, own: Recipe, hosts: Sequence[Node]) -
 
 
 class Account:
-    """What is free of each host, by what this study has taken."""
+    """What is free of each host, by what this study has taken. `hosts`: what each has while it is empty;
+    `away`: those that are lost, by number, which have nothing."""
 
     def __init__(self, hosts: Sequence[Node]) -> None:
         self.hosts = list(hosts)
         self.free = list(hosts)
+        self.away: set[int] = set()
+
+    def close(self, host: int) -> None:
+        """It is lost, or about to be: nothing has room there, and nothing is given back."""
+        self.away.add(host)
+        for nodes in (self.hosts, self.free):
+            nodes[host] = replace(nodes[host], cpus=0.0, gpus=0.0)
+
+    def join(self, host: Node) -> None:
+        """One that was not there before."""
+        self.hosts.append(host)
+        self.free.append(host)
 
     def find(
         self,
@@ -147,17 +165,19 @@ class Account:
         self._add(taken, 1)
 
     def _add(self, taken: Taken, sign: int) -> None:
-        self.free = [
-            replace(host, cpus=host.cpus + sign * cpus, gpus=host.gpus + sign * gpus)
-            for host, cpus, gpus in zip(self.free, taken.cpus, taken.gpus, strict=True)
-        ]
+        for number, (cpus, gpus) in enumerate(zip(taken.cpus, taken.gpus, strict=True)):
+            if number not in self.away:
+                now = self.free[number]
+                self.free[number] = replace(
+                    now, cpus=now.cpus + sign * cpus, gpus=now.gpus + sign * gpus
+                )
 
     def waiting_for(self, need: Need, placement: str = "spread") -> set[int]:
         """The hosts that a need which has no room now waits for: those that it would have in an empty
-        cluster, so that nobody else who comes later keeps it waiting for ever."""
+        cluster, so that nobody else who comes later keeps it waiting for ever. None where hosts are lost,
+        and all that are left have no room."""
         taken = Account(self.hosts).find(need, placement)
-        assert taken is not None, "an empty cluster has room, for the need was made for it"
-        return {n for n, (c, g) in enumerate(zip(taken.cpus, taken.gpus, strict=True)) if c or g}
+        return {n for n in range(len(self.hosts)) if taken is not None and taken.is_on({n})}
 
     def at_once(self, need: Need, placement: str = "spread") -> int:
         """How many such steps the empty cluster has room for."""

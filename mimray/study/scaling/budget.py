@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mimray.errors import UserError
 from mimray.study.cell import Cell
 from mimray.study.scaling.cells import Laid
 from mimray.study.scaling.design import choose, slopes
 from mimray.study.scaling.folder import StudyFolder
 from mimray.study.scaling.hours import Hours
-from mimray.study.scaling.steps import Step
 
 
 def choose_cells(
-    laid: Laid,
-    folder: StudyFolder,
-    hours: dict[str, Hours],
-    budget: float | None,
-    steps: Sequence[Step],
+    laid: Laid, folder: StudyFolder, hours: dict[str, Hours], budget: float | None
 ) -> None:
-    """Note in `folder` which cells are run; without a budget all. Cells that are finished count with what
-    they took; of several seeds all or none. Raises UserError where the budget pays for no cell."""
+    """Note in `folder` which cells are run; without a budget all. Of several seeds all or none.
+
+    Cells that have begun are among them whatever the budget, for half a training tells nothing, and those
+    that a smaller budget has paid for. Raises UserError where the budget pays for no cell.
+    """
     known = {cell.name for cell in laid.cells}
     if budget == folder.budget and (folder.chosen is None or set(folder.chosen) <= known):
         return
+    before, kept = folder.budget, set(folder.chosen or ())
     folder.budget, folder.chosen = budget, None
     if budget is None:
         return
+    if before is None or budget < before:
+        kept = set()
     cells: dict[tuple[str, str, int], list[Cell]] = {}
     for cell in laid.cells:
         values = cell.values
         cells.setdefault((values["model"], values["data"], values["iterations"]), []).append(cell)
     costs = [sum(hours[cell.name].cost for cell in own) for own in cells.values()]
-    over = [n for n, own in enumerate(cells.values()) if all(_is_finished(c, steps) for c in own)]
+    over = [
+        number
+        for number, own in enumerate(cells.values())
+        if any(cell.name in kept or _has_begun(cell) for cell in own)
+    ]
     sizes = [
         {
             "data": float(folder.images[data]),
@@ -53,8 +56,8 @@ def choose_cells(
     folder.chosen = [cell.name for number in taken for cell in members[number]]
 
 
-def _is_finished(cell: Cell, steps: Sequence[Step]) -> bool:
+def _has_begun(cell: Cell) -> bool:
     try:
-        return all(step.values(cell) is not None for step in steps)
-    except UserError:
-        return False
+        return cell.record() is not None
+    except UserError:  # a damaged one
+        return True

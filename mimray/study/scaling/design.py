@@ -54,8 +54,8 @@ def choose(
     budget: float,
     over: Collection[int] = (),
 ) -> list[int]:
-    """Cells by number, in the order in which they were chosen; `over`: those that are finished, whose
-    `hours` are spent already and which are told first.
+    """Cells by number, in the order in which they were chosen; `over`: those that are in it anyway, whose
+    `hours` count, whatever the budget, and which are told first.
 
     Greed for what an hour brings takes cheap cells and may have no room left for a dear one that brings
     more, so greed for a cell's whole worth is tried too, and what lies between; the best of the three

@@ -64,6 +64,9 @@ class Book:
             self.over += 1
             self.say(f"{self.over:>3}/{self.total}  {said(cell)}: {self._found(cell)}")
 
+    def interrupted(self, cell: Cell, step: Step) -> None:
+        self.folder.note_ended(cell.name, step.name, None)
+
     def _found(self, cell: Cell) -> str:
         told: dict[str, Any] = {}
         for step in self.steps:
@@ -111,7 +114,8 @@ def run_steps(
     drawings: Drawings,
     listener: Listener,
 ) -> None:
-    """Run what is left of cells. Raises Stopped where somebody asks for it."""
+    """Run what is left of cells. Raises Stopped where somebody asks for it, and RunFailed where hosts are
+    lost and the others have no room."""
     from mimray.train.signals import stop_signals
 
     waiting = [
@@ -123,8 +127,10 @@ def run_steps(
     # in this order, for Ray puts a handler of SIGTERM in place when it starts
     with stop_signals() as stopping:
         account = Account([host.node for host in hosts])
-        runners = Runners(hosts, drawings)
-        Schedule(waiting, account, runners, needs.of, listener).run(stopping)
-        runners.close()
+        runners = Runners(list(hosts), drawings)
+        try:
+            Schedule(waiting, account, runners, needs.of, listener).run(stopping)
+        finally:
+            runners.close()
         if stopping.is_set():
             raise Stopped("stopped; the same command goes on")

@@ -15,7 +15,8 @@ class StudyFolder(Notes):
     """`status`: waiting, running, or how the last start ended. `compared`: training pictures whose loss is
     measured, and `images`, those of each subset, once the data have been opened; `val`: validation
     pictures; `params`: of each model. `failures`: by name of the run, in which step and why. `seconds`: by
-    name of the run and step, what it took, starts included, and when it `began`. `predicted`: in hours of
+    name of the run and step, when it `began` the last time, what it had taken `before` that, and once it is
+    over the `seconds` of all times together, those of its starts included. `predicted`: in hours of
     the `unit`, by name of the run and step; `reserved`: units that a run reserves while it goes on.
     `budget`, `chosen`: what was asked for, and the runs that it pays for; None for all.
     """
@@ -72,14 +73,18 @@ class StudyFolder(Notes):
         """A step of a cell has been handed over; what failed before may go well now."""
         with self.lock:
             self.failures.pop(run, None)
-            self.seconds.setdefault(run, {})[step] = {"began": time.time()}
+            steps = self.seconds.setdefault(run, {})
+            before = steps.get(step, {}).get("seconds", 0.0)
+            steps[step] = {"began": time.time(), "before": before}
             self.save()
 
-    def note_ended(self, run: str, step: str, reason: str | None) -> None:
-        """It has come back; `reason`: why it failed."""
+    def note_ended(self, run: str, step: str, reason: str | None, at: float | None = None) -> None:
+        """It has come back, finished or not, or was heard of for the last time `at` seconds since 1970;
+        `reason`: why it failed."""
         with self.lock:
             noted = self.seconds[run][step]
-            noted["seconds"] = time.time() - noted["began"]
+            took = (time.time() if at is None else at) - noted["began"]
+            noted["seconds"] = noted.get("before", 0.0) + max(0.0, took)
             if reason is not None:
                 self.failures[run] = {"step": step, "reason": reason}
             self.save()

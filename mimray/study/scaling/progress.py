@@ -57,6 +57,20 @@ def state_of(cell: Cell, steps: Sequence[Step], folder: StudyFolder) -> State:
     return State("finished", None, 1.0, 0.0)
 
 
+def settle(cells: Sequence[Cell], steps: Sequence[Step], folder: StudyFolder) -> None:
+    """Note what was under way when a driver was killed as having taken the time to its last row of
+    metrics."""
+    for cell in cells:
+        for step in steps:
+            noted = folder.seconds.get(cell.name, {}).get(step.name)
+            if noted is None or "seconds" in noted:
+                continue
+            recipe = step.training(cell)
+            row = None if recipe is None else _last_row(RunFolder.of(recipe))
+            at = noted["began"] if row is None else float(row["time"])
+            folder.note_ended(cell.name, step.name, None, at)
+
+
 def _of_step(cell: Cell, step: Step, begun: bool) -> tuple[str, float]:
     """Status and share of a step that is not finished; `begun`: those before it are."""
     recipe = step.training(cell)
@@ -66,17 +80,18 @@ def _of_step(cell: Cell, step: Step, begun: bool) -> tuple[str, float]:
     record = run.record()
     if record is None:
         return ("stopped" if begun else "waiting"), 0.0
-    share = _last_step(run) / record["total_steps"]
+    row = _last_row(run)
+    share = 0.0 if row is None else row["step"] / record["total_steps"]
     if record["status"] in ("starting", "running"):
         return ("stopped" if Fence(run).is_gone() else "running"), share
     return ("failed" if record["status"] == "failed" else "stopped"), share
 
 
-def _last_step(run: RunFolder) -> int:
-    """Of the newest row of metrics, without reading all of them."""
+def _last_row(run: RunFolder) -> dict[str, Any] | None:
+    """The newest of `metrics.jsonl`, without reading all of it."""
     path = run.file("metrics.jsonl")
     if run.filesystem.get_file_info(path).size is None:
-        return 0
+        return None
     with run.filesystem.open_input_file(path) as file:
         size = file.size()
         file.seek(max(0, size - _TAIL))
@@ -84,7 +99,7 @@ def _last_step(run: RunFolder) -> int:
     for line in reversed(tail.split(b"\n")[:-1]):
         try:
             row: dict[str, Any] = json.loads(line)
-            return int(row["step"])
-        except (ValueError, LookupError):
+        except ValueError:  # the first one was cut
             continue
-    return 0
+        return row
+    return None

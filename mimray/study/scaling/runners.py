@@ -96,15 +96,27 @@ class Actor:
 
 @dataclass
 class Runners:
-    """The processes of a study. `hosts`: as the account numbers them."""
+    """The processes of a study. `hosts`: as the account numbers them, also those that are lost."""
 
-    hosts: Sequence[Host]
+    hosts: list[Host]
     drawings: Any = None
     actors: list[Actor] = field(default_factory=list)
 
     def warm(self, share: Share) -> int | None:
         """A host on which a process with this share waits."""
         return next((a.host for a in self.actors if a.share == share and not a.busy), None)
+
+    def look(self) -> tuple[set[int], list[Node]]:
+        """Hosts that are lost or about to be, by number, where no process waits any more; and those that
+        have joined, which have the next numbers."""
+        living = living_hosts()
+        there, known = ({host.id for host in hosts} for hosts in (living, self.hosts))
+        away = {number for number, host in enumerate(self.hosts) if host.id not in there}
+        self._end([a for a in self.actors if not a.busy and a.host in away])
+        # one that has only just joined has told nobody yet what it has
+        joined = [h for h in living if h.id not in known and (h.node.cpus or h.node.gpus)]
+        self.hosts += joined
+        return away, [host.node for host in joined]
 
     def start(self, work: Work, host: int) -> tuple[Any, Actor]:
         """Hand a step over: Ray's reference of its end, and who runs it."""

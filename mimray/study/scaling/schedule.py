@@ -6,23 +6,32 @@ so they run in actors of our own, with an account of what is free.
 
 Each step says itself what it needs: a cell of eight trainers is measured by one process. Where the first in
 line has no room, nobody else is let onto the hosts that it waits for.
+
+Hosts come and go. On one that is lost, or that Ray has been told will be, nothing starts any more, and what
+ran there goes on elsewhere, however often. What is asked for stays the same: where nothing that is left has
+room for it, the study ends.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from mimray.errors import RunFailed
 from mimray.evaluate.workers import in_own_words
 from mimray.study.cell import Cell
+from mimray.study.reading.wording import count
 from mimray.study.scaling.account import Account, Need, Taken
+from mimray.study.scaling.cells import said
 from mimray.study.scaling.runners import Actor, Runners, Work
 from mimray.study.scaling.steps import Step
 from mimray.train.run_folder import RunFolder
 
 _TICK_SECONDS = 1.0
-_ATTEMPTS = 2  # of a step whose process or host is lost
+_LOOK_SECONDS = 10.0  # between looks at who is there
+_ATTEMPTS = 2  # of a step whose process is lost on a host that is not
 _UNSEEN = "its record is not seen here; name a run.storage that all hosts share"
 _DIED = "its process ended twice; the same command goes on with it"
 
@@ -54,6 +63,10 @@ class Listener(Protocol):
         """`reason`: why it failed."""
         ...
 
+    def interrupted(self, cell: Cell, step: Step) -> None:
+        """It has not ended, and goes on later."""
+        ...
+
 
 NeedOf = Callable[[Cell, Step], Need]
 
@@ -74,15 +87,45 @@ class Schedule:
         self.need, self.listener = need, listener
         self.running: dict[Any, Running] = {}
         self.entering: tuple[RunFolder, int] | None = None
+        self.looked_at = float("-inf")
 
     def run(self, stopping: threading.Event) -> None:
-        """Until the end. Steps that are under way when somebody asks to stop write a checkpoint first."""
+        """Until the end. Steps that are under way when somebody asks to stop write a checkpoint first.
+
+        Raises RunFailed where hosts are lost and those that are left have no room for any cell.
+        """
         while (self.queue or self.running) and not stopping.is_set():
+            if time.monotonic() - self.looked_at > _LOOK_SECONDS:
+                self._look()
             self._start_what_fits()
+            if not self.running:
+                raise self._no_room()
             self._hear(_TICK_SECONDS)
         if self.running:
             self.runners.ask_to_stop([one.actor for one in self.running.values()])
             self.runners.wait(list(self.running))
+            for waiting, *_ in self.running.values():
+                self.listener.interrupted(waiting.cell, waiting.steps[0])
+
+    def _look(self) -> None:
+        """See which hosts are there."""
+        self.looked_at = time.monotonic()
+        away, joined = self.runners.look()
+        for host in away:
+            self.account.close(host)
+        for node in joined:
+            self.account.join(node)
+
+    def _no_room(self) -> RunFailed:
+        """Nothing runs, and still nothing fits."""
+        first, to_go = self.queue[0], count(len(self.queue), "cell")
+        step = first.steps[0]
+        need = self.need(first.cell, step)
+        return RunFailed(
+            f"hosts are lost, and those that are left have no room for {said(first.cell)}, {step.name} "
+            f"({need.cpus:g} CPUs and {need.gpus:g} GPUs), with {to_go} to go; start another, and the same "
+            f"command goes on"
+        )
 
     def _start_what_fits(self) -> None:
         closed: set[int] = set()
@@ -128,10 +171,22 @@ class Schedule:
             answer, gone = self.runners.answer(reference)
             if gone:
                 self.runners.lost(actor)
-                if waiting.lost + 1 < _ATTEMPTS:
-                    self.queue.insert(0, waiting._replace(lost=waiting.lost + 1))
-                    continue
-            self._ended(waiting, _DIED if gone else _reason(answer))
+            reason = _DIED if gone else _reason(answer)
+            if reason is None or not self._goes_on(waiting, taken, gone):
+                self._ended(waiting, reason)
+
+    def _goes_on(self, waiting: Waiting, taken: Taken, gone: bool) -> bool:
+        """Whether a step that has failed is tried again, for its process is lost (`gone`) or its host."""
+        self._look()
+        if taken.is_on(self.account.away):
+            again = waiting  # that was no attempt
+        elif gone and waiting.lost + 1 < _ATTEMPTS:
+            again = waiting._replace(lost=waiting.lost + 1)
+        else:
+            return False
+        self.listener.interrupted(waiting.cell, waiting.steps[0])
+        self.queue.insert(0, again)
+        return True
 
     def _ended(self, waiting: Waiting, reason: str | None) -> None:
         cell, (step, *others) = waiting.cell, waiting.steps

@@ -143,10 +143,10 @@ class FinetuneStep:
         self._objective.check(cells)
 
     def training(self, cell: Cell) -> FinetuneRecipe:
-        return self._objective._recipe(cell, None)
+        return self._objective.recipe(cell, None)
 
     def measure(self, cell: Cell, place: Place, drawings: Drawings) -> None:
-        train(self._objective._recipe(cell, RunFolder.of(cell.recipe).uri), place, drawings)
+        train(self._objective.recipe(cell, RunFolder.of(cell.recipe).uri), place, drawings)
 
     def values(self, cell: Cell) -> Values | None:
         value = self._objective.value(cell)

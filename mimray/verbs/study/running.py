@@ -24,12 +24,13 @@ from mimray.study.scaling.hours import (
 )
 from mimray.study.scaling.measuring import MeasureStep
 from mimray.study.scaling.plan import Needs, open_study, own_hosts
+from mimray.study.scaling.progress import settle
 from mimray.study.scaling.steps import Drawings, Step
 from mimray.train.console import Console
 from mimray.train.run_folder import to_json
 from mimray.verbs.screen import screen
 from mimray.verbs.study.report import make_report, print_report
-from mimray.verbs.study.shown import cells_table, hours_table, line_of, notes
+from mimray.verbs.study.shown import cells_table, hours_lines, hours_table, line_of, notes
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         needs.check(laid.cells, steps)
         if not arguments.dry_run:
             folder.begin()
+            settle(laid.cells, steps, folder)
         hours = _predict(arguments, laid, steps, folder, needs, session)
         _say_hours(arguments, laid, folder, hours, steps, needs)
         if arguments.dry_run:
@@ -80,7 +82,7 @@ def _predict(
     folder.unit = unit_of([needs.of(cell, steps[0]) for cell in laid.cells])
     folder.predicted = {name: own.costs for name, own in hours.items()}
     folder.reserved = {name: own.cost / own.clock for name, own in hours.items()}
-    choose_cells(laid, folder, hours, arguments.budget, steps)
+    choose_cells(laid, folder, hours, arguments.budget)
     return hours
 
 
@@ -95,6 +97,9 @@ class _Deaf:
 
     def ended(self, cell: Cell, step: Step, reason: str | None) -> None:
         self.reasons += [] if reason is None else [f"{said(cell)}: {reason}"]
+
+    def interrupted(self, cell: Cell, step: Step) -> None:
+        """Nothing."""
 
 
 def _measure(cells: list[Cell], measure: MeasureStep, needs: Needs, session: Session) -> None:
@@ -113,7 +118,7 @@ def _say_hours(
     steps: Sequence[Step],
     needs: Needs,
 ) -> None:
-    """The prediction: of each cell with `--dry-run`, else of the study in a line."""
+    """The prediction: of each cell with `--dry-run`, else of the study and of the dearest cells."""
     chosen = [cell for cell in laid.cells if folder.is_chosen(cell.name)]
     total = sum(hours[cell.name].cost for cell in chosen)
     told = (
@@ -141,6 +146,8 @@ def _say_hours(
         console.say(
             f"{len(left)} cells to run; `mimray study status {folder.place}` shows how far they are"
         )
+        for line in hours_lines(left, hours, folder.unit):
+            console.say(line)
 
 
 def _sources(hours: dict[str, Hours], tflops: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mimray.study.cell import Cell
 from mimray.study.reading.wording import count, in_iterations, size
-from mimray.study.scaling.cells import Laid
+from mimray.study.scaling.cells import Laid, said
 from mimray.study.scaling.folder import StudyFolder
 from mimray.study.scaling.hours import Hours
 from mimray.study.scaling.progress import State, state_of
@@ -18,6 +18,7 @@ from mimray.train.console import duration
 if TYPE_CHECKING:
     from rich.table import Table
 
+_MOST_LINES, _DEAREST = 8, 5
 _FIGURES = {"val_loss": "val loss", "train_loss": "train loss", "top1": "top-1"}
 
 
@@ -95,6 +96,17 @@ def hours_table(cells: Sequence[Cell], hours: dict[str, Hours], folder: StudyFol
             own.rate.source if folder.is_chosen(cell.name) else "left out",
         )
     return table
+
+
+def hours_lines(cells: Sequence[Cell], hours: dict[str, Hours], unit: str) -> list[str]:
+    """What cells are predicted to cost, the dearest first; of many only these, and the others together."""
+    ranked = sorted(cells, key=lambda cell: -hours[cell.name].cost)
+    shown = len(ranked) if len(ranked) <= _MOST_LINES else _DEAREST
+    lines = [f"  {hours[cell.name].cost:.3g} {unit}: {said(cell)}" for cell in ranked[:shown]]
+    if others := ranked[shown:]:
+        together = sum(hours[cell.name].cost for cell in others)
+        lines.append(f"  {together:.3g} {unit}: the {len(others)} others together")
+    return lines
 
 
 def _which(cell: Cell) -> tuple[str, str, int]:

@@ -2,10 +2,12 @@
 
 import pytest
 
+from benchmarks import study as benchmark
 from mimray.errors import UserError
 from mimray.evaluate.workers import Share
 from mimray.recipe import load_recipe
 from mimray.study.scaling.account import Account, Need, check_room, need_of
+from mimray.study.scaling.cells import load_study
 from mimray.train.resources import Layout, Node
 
 pytestmark = pytest.mark.unit
@@ -53,9 +55,39 @@ def test_nobody_is_let_onto_the_hosts_that_the_first_in_line_waits_for():
     account.take(account.find(GPU))
     assert account.find(GROUP) is None
     closed = account.waiting_for(GROUP)
-    assert closed == {0, 1} or closed == {0}
+    assert closed == {0, 1}  # both GPUs of the one, and the other's CPU for the data
     assert account.find(GPU, closed=closed) is None
     assert account.find(GPU) is not None  # else it would keep the group waiting
+
+
+def test_a_lost_host_has_no_room_and_gets_nothing_back():
+    account = Account([Node("a", 1, 0), Node("b", 4, 1)])
+    taken = account.find(ONE)
+    account.take(taken)
+    account.close(1)
+    assert taken.host == 1 and taken.is_on({1}) and not taken.is_on({0})
+    account.give(taken)  # else it would look the freest
+    assert account.free == account.hosts == [Node("a", 1, 0), Node("b", 0, 0)]
+    assert account.find(ONE).host == 0 and account.at_once(ONE) == 1
+    assert account.find(GPU) is None and account.waiting_for(GPU) == set()
+
+
+def test_a_group_is_on_all_hosts_that_it_takes_something_of():
+    account = Account([Node("a", 8, 1), Node("b", 8, 1), Node("c", 4, 0)])
+    taken = account.find(GROUP)
+    assert [taken.is_on({n}) for n in range(3)] == [True, True, False]
+
+
+def test_a_host_that_joins_has_room_also_beside_what_was_taken_before():
+    account = Account([Node("a", 1, 0)])
+    first = account.find(ONE)
+    account.take(first)
+    account.join(Node("b", 2, 0))
+    second = account.find(ONE)
+    account.take(second)
+    assert second.host == 1 and account.free == [Node("a", 0, 0), Node("b", 1, 0)]
+    account.give(first)
+    assert account.free == [Node("a", 1, 0), Node("b", 1, 0)]
 
 
 def test_a_small_machine_runs_one_cell_at_a_time_unless_the_study_says_otherwise():
@@ -65,6 +97,17 @@ def test_a_small_machine_runs_one_cell_at_a_time_unless_the_study_says_otherwise
     single = demo("speed.workers=1", "speed.cpus_per_worker=1")
     need = need_of(single, single, two)
     assert need.share == Share(1) and Account(two).at_once(need) == 2
+
+
+@pytest.mark.parametrize("cpus", [2, 16])
+def test_the_benchmark_goes_one_cell_at_a_time_on_any_host(tmp_path, monkeypatch, cpus):
+    monkeypatch.setattr(benchmark, "private_cpus", lambda workers: cpus)
+    file, hosts = tmp_path / "twelve.yaml", [Node("this machine", cpus, 4)]
+    file.write_text(benchmark.study(tmp_path, 60, 120))
+    laid = load_study(str(file), [])
+    recipe = laid.cells[0].recipe
+    assert len(laid.cells) == 12
+    assert Account(hosts).at_once(need_of(recipe, recipe, hosts)) == 1
 
 
 def test_a_group_is_measured_by_one_process():

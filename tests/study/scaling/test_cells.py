@@ -1,5 +1,7 @@
 """What a study may say, and its cells."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from mimray.optim import parameter_count
 from mimray.recipe import load_recipe
 from mimray.study.scaling.cells import as_yaml, load_study, stretched
 from mimray.study.scaling.folder import StudyFolder
-from mimray.study.scaling.plan import open_study
+from mimray.study.scaling.plan import open_study, steps_of
 
 pytestmark = pytest.mark.unit
 torch.set_num_threads(1)
@@ -153,6 +155,13 @@ def opened(laid):
     return open_study(laid, folder), folder
 
 
+def test_no_more_training_pictures_are_looked_at_than_there_are_to_validate_on(lay_out):
+    text = REST.replace("photos 10%: 10%", "photos 50%: 50%")
+    _, folder = opened(lay_out(text, "run.tracking=off"))
+    assert min(folder.images.values()) == 440
+    assert folder.compared == folder.val == 120
+
+
 def test_as_many_training_pictures_are_looked_at_in_all_cells(lay_out):
     steps, folder = opened(lay_out(REST, "run.tracking=off"))
     assert folder.images == {"photos 10%": 88, "photos 100%": 880}
@@ -202,9 +211,17 @@ def test_a_task_needs_pictures_to_test_on(lay_out):
         opened(laid)
 
 
-@pytest.mark.parametrize(("name", "cells"), [("photos", 24), ("paper", 90)])
+@pytest.mark.parametrize(
+    ("name", "cells", "fewer"),
+    [("photos", 24, {}), ("paper", 90, {"optim.batch": 640, "speed.micro_batch": 20})],
+)
 @pytest.mark.slow  # builds the giants
-def test_the_recipes_fit(name, cells, tmp_path):
-    laid = load_study(f"tuning/scaling_{name}.yaml", [f"run.storage={tmp_path}"])
+def test_the_recipes_fit(name, cells, fewer, tmp_path):
+    """Also their fine-tunings, with batches that the photos that come with mimray fill."""
+    words = [f"data.{split}=builtin:photos/{split}" for split in ("train", "val")]
+    laid = load_study(f"tuning/scaling_{name}.yaml", [f"run.storage={tmp_path}", *words])
     assert len(laid.cells) == cells
     assert {cell.recipe.schedule.warmup for cell in laid.cells} <= {"5%", "1.25%"}
+    (step,) = (s for s in steps_of(laid, StudyFolder(laid)) if s.name == "finetune")
+    settings = step.settings.model_copy(update={"set": step.settings.set | fewer})
+    replace(step, settings=settings).check(laid.cells)

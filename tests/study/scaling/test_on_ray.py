@@ -28,7 +28,7 @@ set:
   speed.cpus_per_worker: 1
 encoders: [vit_nano]
 subsets: {photos 10%: 10%, photos 100%: 100%}
-lengths: [20, 40]
+lengths: [200, 210]
 finetune: {recipe: finetune_demo, set: {schedule.length: 10it, data.labels: 20%}}
 tasks: [knn]
 """
@@ -40,10 +40,15 @@ def command(folder, *words, action="run", name="tiny"):
     return [*asked, *settings, "--json", *words]
 
 
-def starts(folder):
-    """Of every run, fine-tunings too: how often it was started, and whether it is finished."""
+def by_name(folder):
+    """The record of every run, fine-tunings too."""
     found = [json.loads(file.read_text()) for file in (folder / "runs").glob("tiny-*/run.json")]
-    return {r["name"]: (len(r["starts"]), r["status"]) for r in found}
+    return {record["name"]: record for record in found}
+
+
+def starts(folder):
+    """Of every run how often it was started, and whether it is finished."""
+    return {name: (len(r["starts"]), r["status"]) for name, r in by_name(folder).items()}
 
 
 def written(folder):
@@ -58,19 +63,29 @@ def test_killed_and_asked_again_it_repeats_nothing(tmp_path):
     asked = {"env": environment(), "cwd": tmp_path, "text": True}
     first = subprocess.Popen(command(tmp_path), start_new_session=True, **asked)
     deadline = time.monotonic() + 1500
+
+    def under_way():
+        """Runs that have a checkpoint to go on from, and do not end before their processes do."""
+        return {
+            name
+            for name, record in by_name(tmp_path).items()
+            if record["status"] == "running" and 0 < record["steps"] <= 100
+            if "finetune" not in name
+        }
+
     while not (
         any(
             "finetune" in name and status == "finished"
             for name, (_, status) in starts(tmp_path).items()
         )
         and len(written(tmp_path)) >= 2
+        and under_way()
     ):
         assert first.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    time.sleep(5.0)  # its Ray ends with it
-    before, records = starts(tmp_path), written(tmp_path)
+    before, records, broken_off = starts(tmp_path), written(tmp_path), under_way()
     over = {name: known for name, known in before.items() if known[1] == "finished"}
     assert over and len(before) < 8
 
@@ -81,18 +96,24 @@ def test_killed_and_asked_again_it_repeats_nothing(tmp_path):
 
     done = subprocess.run(command(tmp_path), capture_output=True, timeout=1500, **asked)
     assert done.returncode == 0, done.stderr
+    place = tmp_path / "runs" / "studies" / "tiny"
     result = json.loads(done.stdout)
     assert [row["status"] for row in result["cells"]] == ["finished"] * 4
     after = starts(tmp_path)
     assert len(after) == 8 and all(status == "finished" for _, status in after.values())
     assert {name: after[name] for name in over} == over
+    went_on = [by_name(tmp_path)[name]["starts"][1]["step"] for name in broken_off]
+    assert max(went_on) > 0  # from its checkpoint, not from the start
+    noted = json.loads((place / "study.json").read_text())["seconds"]
+    assert any(
+        step["seconds"] > step["before"] > 0 for steps in noted.values() for step in steps.values()
+    )
     assert {name: written(tmp_path)[name] for name in records} == records
 
     for row in result["cells"]:
         assert 0.0 < row["val_loss"] < 2.0 and 0.0 < row["train_loss"] < 2.0
         assert 0.0 <= row["top1"] <= 1.0 and 0.0 <= row["knn/top1"] <= 1.0
         assert (tmp_path / "runs" / row["run"] / "figures" / "train_and_val.png").is_file()
-    place = tmp_path / "runs" / "studies" / "tiny"
     assert {"table.csv", "table.parquet", "table.json"} <= {f.name for f in place.iterdir()}
     assert (place / "report" / "report.md").is_file()
 

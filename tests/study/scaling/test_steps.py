@@ -24,7 +24,7 @@ from mimray.study.scaling.folder import StudyFolder
 from mimray.study.scaling.hours import Rate, known_rates, predict_hours
 from mimray.study.scaling.losses import LossesStep, compared
 from mimray.study.scaling.plan import open_study
-from mimray.study.scaling.progress import state_of
+from mimray.study.scaling.progress import settle, state_of
 from mimray.study.scaling.runners import Runner, Work
 from mimray.study.scaling.steps import Drawings, Place
 from mimray.study.scaling.table import columns, study_rows
@@ -189,6 +189,47 @@ def test_status_of_a_run_that_was_killed(study):
     state = state_of(study.other, study.steps, folder)
     shutil.rmtree(run.path)
     assert (state.status, state.done, state.left) == ("stopped", 0.75, 1.0)
+
+
+def test_what_was_spent_before_a_stop_counts(study, monkeypatch):
+    folder, now = StudyFolder(study.laid), [100.0]
+    monkeypatch.setattr("mimray.study.scaling.folder.time.time", lambda: now[0])
+    spent = []
+    for took, reason in ((30.0, None), (20.0, "broken"), (5.0, None)):
+        folder.note_begun(study.other.name, "pretrain")
+        now[0] += took
+        folder.note_ended(study.other.name, "pretrain", reason)
+        spent.append(folder.seconds[study.other.name]["pretrain"]["seconds"])
+        now[0] += 1000.0
+    del folder.seconds[study.other.name]
+    folder.save()
+    assert spent == [30.0, 50.0, 55.0]
+
+
+def test_what_was_spent_before_a_kill_counts_up_to_the_last_row(study):
+    folder, run = StudyFolder(study.laid), RunFolder.of(study.other.recipe)
+    Path(run.path).mkdir(parents=True)
+    run.append_rows([{"step": 1, "time": 103.0}, {"step": 2, "time": 107.5}])
+    folder.seconds = {
+        study.other.name: {
+            "pretrain": {"began": 100.0, "before": 40.0},
+            "losses": {"began": 200.0, "before": 0.0},  # of which no metrics tell
+            "knn": {"began": 300.0, "before": 0.0, "seconds": 9.0},  # has ended
+        }
+    }
+    folder.status = "running"
+    settle(study.laid.cells, study.steps, folder)
+    noted = folder.seconds[study.other.name]
+    assert {name: one["seconds"] for name, one in noted.items()} == {
+        "pretrain": 47.5,
+        "losses": 0.0,
+        "knn": 9.0,
+    }
+    folder.note_begun(study.other.name, "pretrain")
+    assert folder.seconds[study.other.name]["pretrain"]["before"] == 47.5
+    shutil.rmtree(run.path)
+    folder.seconds, folder.status = {}, "waiting"
+    folder.save()
 
 
 # ----- hours ----------------------------------------------------------------------------------------------
