@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mimray.data.decode import Unreadable, decode, mode, orientation
+from mimray.data.decode import Unreadable, decode
+from mimray.data.exif import orientation
+from mimray.data.headers import mode
 from mimray.data.sheet import thumbnail
 from mimray.data.sources import Source
 

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from mimray.data.decode import ORIENTATION, Unreadable, decode, orientation
+from mimray.data.decode import Unreadable, decode
+from mimray.data.exif import ORIENTATION, orientation
 from mimray.data.files import sync_folder, write_atomic
 from mimray.data.inspect import whole_groups
 from mimray.data.prepare import Destination, Plan

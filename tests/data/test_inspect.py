@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mimray.data import inspect
-from mimray.data.decode import REASONS, orientation
-from mimray.data.decode import mode as decode_mode
+from mimray.data.decode import REASONS
+from mimray.data.exif import orientation
+from mimray.data.headers import mode as decode_mode
 from mimray.data.inspect import (
     evenly,
     format_of,

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mimray.data.decode import Unreadable, decode, orientation
+from mimray.data.decode import Unreadable, decode
+from mimray.data.exif import orientation
 from mimray.data.files import list_files, read_bytes
 from mimray.data.prepare import Destination, Plan, default_rows_per_shard, shuffle_window
 from mimray.data.shards import Shard, shrink, write_shard
