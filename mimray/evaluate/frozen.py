@@ -77,11 +77,13 @@ class Question:
         train, test = opened.extractions()
         with workers() as group:
             readable = [len(group.extract(extraction).rows) for extraction in (train, test)]
+            if damaged := len(opened.rows) + len(opened.test) - sum(readable):
+                say(f"{name}: {damaged} of them cannot be read; `mimray data inspect` tells which")
             rows = group.call(probing.score, self.kind, train, test, opened.classes, self.seed)
         named: Record = {"name": name, "uri": str(place)}
         record = named | opened.record(rows, *readable)
         local = fs.LocalFileSystem()
-        write_atomic(local, str(place / "accuracy.png"), draw(rows, name))
+        write_atomic(local, str(place / "accuracy.png"), draw(rows, _title(record)))
         data = to_json(record, indent=2).encode() + b"\n"
         write_atomic(local, str(place / "result.json"), data)
         return record, False
@@ -162,6 +164,15 @@ class _Opened:
 def absolute_data(uri: str) -> str:
     """Paths mean the same in every process; builtin: and collection: are no paths."""
     return uri if uri.startswith(("builtin:", COLLECTION)) else absolute(uri)
+
+
+def _title(record: Record) -> str:
+    """Of the figure: what was asked, and how many pictures its accuracies rest on."""
+    share = "" if record["labels"] is None else f", {record['labels']} of the labels"
+    return (
+        f"{record['name']}: {record['encoder']} on {Path(record['val']).name}, "
+        f"{record['photos']['val']} test pictures{share}"
+    )
 
 
 def read_record(place: Path) -> Record | None:

@@ -48,10 +48,15 @@ def find_sets(names: str | None, root: str | None) -> list[TransferSet]:
     if not all(asked):
         raise UserError(f"--sets {names!r}: one of the names is empty; write them like dtd,pets")
     sets = [_find(name, root) for name in asked]
+    if root is not None and not Path(root).expanduser().is_dir():
+        raise UserError(
+            f"--data {root}: there is no such folder; it is the one in which all sets lie"
+        )
     if len({one.name for one in sets}) < len(sets):
         raise UserError(f"--sets {names}: two of them have one name")
     if all(one.missing for one in sets):
-        more = f" (and {len(sets) - 1} more sets)" if len(sets) > 1 else ""
+        others = ", ".join(one.name for one in sets[1:])
+        more = f" (nor are {others} there)" if others else ""
         raise UserError(f"{sets[0].missing}{more}")
     return sets
 

@@ -44,7 +44,14 @@ def main(source: Path) -> None:
         for k in range(shards):
             part = pa.Table.from_pylist(rows[k::shards], schema=table.schema)
             path = HERE / f"{split}-{k:05d}-of-{shards:05d}.parquet"
-            pq.write_table(part, path, row_group_size=64, compression="none")
+            pq.write_table(
+                part,
+                path,
+                row_group_size=64,
+                compression="none",
+                write_statistics=False,  # of pictures' bytes, which every job would carry
+                use_dictionary=False,
+            )
 
 
 if __name__ == "__main__":

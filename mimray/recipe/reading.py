@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from mimray.errors import UserError
 from mimray.recipe.finetuning import FinetuneRecipe
 from mimray.recipe.pretraining import Recipe
-from mimray.settings_errors import explain
+from mimray.settings_errors import explain, nearest
 
 
 def builtin_recipes() -> dict[str, Path]:
@@ -30,9 +30,10 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 
     Raises UserError, in one line, for an unknown recipe or key and for values that do not fit.
     """
-    recipe = load_any(path, overrides)
-    if not isinstance(recipe, Recipe):
+    if "task" in _read(path):  # said before settings that only a pre-training has
         raise UserError(f"{path} is a recipe for fine-tuning; `mimray recipe list` has others")
+    recipe = load_any(path, overrides)
+    assert isinstance(recipe, Recipe)
     return recipe
 
 
@@ -40,9 +41,10 @@ def load_finetune_recipe(
     path: str | Path, overrides: list[str] | tuple[str, ...] = ()
 ) -> FinetuneRecipe:
     """As `load_recipe`, for a recipe of fine-tuning, which has a `task`."""
-    recipe = load_any(path, overrides)
-    if not isinstance(recipe, FinetuneRecipe):
+    if "task" not in _read(path):  # said before settings that only a fine-tuning has
         raise UserError(f"{path} is a recipe for pre-training; `mimray recipe list` has others")
+    recipe = load_any(path, overrides)
+    assert isinstance(recipe, FinetuneRecipe)
     return recipe
 
 
@@ -83,7 +85,8 @@ def _read(path: str | Path) -> dict[str, Any]:
     if "=" in str(path):
         raise UserError(f"the recipe comes first, then settings: demo {path}")
     if not file.is_file():
-        raise UserError(f"no recipe {str(path)!r}: a YAML file, or one of {', '.join(known)}")
+        like = nearest(str(path), list(known))
+        raise UserError(f"no recipe {str(path)!r}, which is a YAML file or a name{like}")
     try:
         settings = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date like 2026-13-01

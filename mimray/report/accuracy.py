@@ -13,6 +13,9 @@ _LINES = {
 """Of each score its colour, its name, and how far its figure stands above the line, points."""
 
 
+_LEAST = 10.0  # percentage points that the axis shows
+
+
 def layer_accuracy(rows: Rows, title: str) -> bytes:
     """Draw rows of `layer` and scores (shares of 1) as PNG, in their order.
 
@@ -25,14 +28,21 @@ def layer_accuracy(rows: Rows, title: str) -> bytes:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     places, stands = list(range(len(rows))), rows.index(chosen(rows))
+    drawn: list[list[float]] = []
     for key, (colour, name, above) in _LINES.items():
-        if key in rows[0]:
-            values = [100 * row[key] for row in rows]
+        values = [100 * row[key] for row in rows if key in row]
+        if (
+            values and values not in drawn
+        ):  # where all classes have as many pictures, one line stands for two
+            drawn.append(values)
             axes.plot(places, values, color=colour, lw=2, marker="o", ms=4, label=name)
             axes.annotate(f"{values[stands]:.1f}", (stands, values[stands]), (0, above),
                           ha="center", textcoords="offset points", color=colour)  # fmt: skip
     axes.set_xticks(places, [row["layer"].removeprefix("block ") for row in rows])
     axes.set(xlabel="block", ylabel="accuracy, %", title=title)
     axes.margins(y=0.12)
+    low, high = axes.get_ylim()
+    if high - low < _LEAST:  # else noise fills the picture
+        axes.set_ylim(max(0.0, (low + high - _LEAST) / 2), (low + high + _LEAST) / 2)
     axes.grid(alpha=0.25)
     return finished(axes)

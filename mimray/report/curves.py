@@ -37,7 +37,9 @@ def loss_curve(rows: list[dict[str, Any]], title: str) -> bytes:
             if key in fills:  # a target that is classified has none
                 label = f"{name} {fills[key]:.3f}"
                 axes.axhline(fills[key], color=colour, lw=1.2, ls="--", label=label)
-    axes.set(xlabel="pictures seen", ylabel="loss on hidden pixels", title=title)
+    classified = any("val/top1" in row for row in rows)
+    loss = "cross entropy" if classified else "loss on hidden pixels"
+    axes.set(xlabel="pictures seen", ylabel=loss, title=title)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
     return finished(axes)

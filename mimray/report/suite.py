@@ -22,7 +22,8 @@ def suite_bars(rows: Rows, title: str) -> bytes:
 
     A bar for each checkpoint, beside each other in every set; its error bar is the sample standard
     deviation over seeds, where there are two or more. Bars of fewer seeds than were asked for are
-    hatched; a set that is probed has a star. The caption says so, and in what the checkpoints differ.
+    hatched, and a word stands where there is no score; a set that is probed has a star. The caption
+    says so, and in what the checkpoints differ.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -65,6 +66,10 @@ def _bars(axes: Axes, own: list[dict[str, Any] | None], number: int, count: int)
     shift = (number - (count - 1) / 2) * width
     there = [(place, row) for place, row in enumerate(own) if row and row["mean"] is not None]
     spreads = [row["spread"] for _, row in there]
+    for place, row in enumerate(own):
+        if row is None or row["mean"] is None:
+            word = "left out" if row is None else row["status"]
+            axes.text(place + shift, 1.5, word, rotation=90, ha="center", va="bottom", fontsize=7)
     axes.bar(
         [place + shift for place, _ in there],
         [100 * row["mean"] for _, row in there],

@@ -57,13 +57,16 @@ def open_data(recipe: TrainingRecipe) -> Job:
     else:
         val = open_pictures(data.val, "val")
         val_rows = np.arange(len(val))
+    left_out = {"held out": chosen - len(rows)}
     task: Task
     if isinstance(recipe, FinetuneRecipe):
-        task, rows = open_labels(recipe, train, val, rows)
+        task, labelled = open_labels(recipe, train, val, rows)
+        left_out[f"left out by data.labels={data.labels}"] = len(rows) - len(labelled)
+        rows = labelled
     else:
         assert isinstance(recipe, Recipe), "there are two kinds"
         task = Pretraining(recipe)
-    _check_counts(recipe, rows, chosen - len(rows), val_rows)
+    _check_counts(recipe, rows, left_out, val_rows)
     check_pictures(train, "data.train", data.train, data.max_damaged)
     if data.val is not None:
         check_pictures(val, "data.val", data.val, data.max_damaged)
@@ -75,11 +78,15 @@ def open_data(recipe: TrainingRecipe) -> Job:
     return job
 
 
-def _check_counts(recipe: TrainingRecipe, rows: RowSet, left_out: int, val: np.ndarray) -> None:
-    """A batch to train on, and something to validate on."""
+def _check_counts(
+    recipe: TrainingRecipe, rows: RowSet, left_out: dict[str, int], val: np.ndarray
+) -> None:
+    """A batch to train on, and something to validate on. `left_out`: how many pictures, by the reason."""
     data, batch = recipe.data, recipe.optim.batch
     if len(rows) < batch:
-        without = f" ({left_out} of {len(rows) + left_out} are held out)" if left_out else ""
+        reasons = [f"{number} are {why}" for why, number in left_out.items() if number]
+        chosen = len(rows) + sum(left_out.values())
+        without = f" (of {chosen} {', '.join(reasons)})" if reasons else ""
         mend = f"set optim.batch={len(rows)} or lower" if len(rows) else "more pictures are needed"
         raise UserError(
             f"data.train={data.train}: {len(rows)} photos to train on{without}, fewer than one batch "

@@ -93,13 +93,16 @@ def test_a_name_without_pictures(tmp_path):
     assert "class 'eel'" in refused(checked, tmp_path / "x.parquet")
 
 
-@pytest.mark.parametrize(("split", "other"), [("train", "val"), ("val", "train")])
-def test_a_class_folder_missing_in_a_split(folder, split, other):
+@pytest.mark.parametrize(
+    ("split", "seen", "lacks"), [("train", "test", "train"), ("val", "train", "test")]
+)
+def test_a_class_folder_missing_in_a_split(folder, split, seen, lacks):
     """Its folders' numbers would not mean the same in both."""
     for file in (folder / split / "dog").iterdir():
         file.unlink()
     line = refused(pair, str(folder), str(folder))
-    assert "class 'dog' is in" in line and "1 such" in line
+    assert f"class 'dog' is among the pictures to {seen} on (" in line
+    assert f"not among those to {lacks} on (" in line
 
 
 def test_a_number_missing_in_a_split(tmp_path):

@@ -33,7 +33,7 @@ def test_two_cells_of_which_one_fails_and_a_probe(pretrained, folder, tmp_path):
     status, found, said = evaluate(*ask, "optim.batch=8")
     assert status == 3, said
     failed, good = found["rows"]
-    assert failed["status"] == "failed" and "class 'class3' is in" in failed["reason"]
+    assert failed["status"] == "failed" and "class 'class3' is among" in failed["reason"]
     assert good["status"] == "finished" and good["test"] == 20 and good["scores"] == [good["mean"]]
     # what failed is tried again, what is finished is not
     restored = bad / "val" / "class3"

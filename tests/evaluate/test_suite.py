@@ -231,6 +231,7 @@ def test_bars_show_what_does_not_compare(monkeypatch):
     names = [label.get_text() for label in axes.get_xticklabels()]
     assert [name.partition("\n")[0] for name in names] == ["dtd", "cars", "pets", "voc2007 *"]
     assert axes.figure.get_supxlabel() == "; ".join(notes)
+    assert [text.get_text() for text in axes.texts] == ["waiting"]  # no bar is no score of 0
 
 
 def test_the_checkpoint_fits_the_recipe_and_the_command_line_wins(pretrained, folder, tmp_path):
@@ -419,13 +420,15 @@ def test_a_lone_uri_that_cannot_be_opened(pretrained, tmp_path, capsys):
         ("collection:dtd", None, "write it like collection:dtd:/folder"),
         ("collection:dtdd:/x", None, "no data set 'dtdd'; did you mean dtd?"),
         ("dtdd", "/nowhere", "no data set 'dtdd'; did you mean dtd?"),
-        ("dtd,cars", "/nowhere", r"get it from https.*\(and 1 more sets\)"),
+        ("dtd,cars", "/nowhere", "--data /nowhere: there is no such folder"),
+        ("dtd,cars,pets", ".", r"get it from https.*\(nor are cars, pets there\)"),
         ("dtd", None, "--data: name the folder of all sets"),
         ("/a/birds,/b/birds", None, "two of them have one name"),
         ("dtd,,cars", "/nowhere", "one of the names is empty"),
     ],
 )
-def test_sets_that_cannot_be_meant(names, root, says):
+def test_sets_that_cannot_be_meant(names, root, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=says):
         find_sets(names, root)
 

@@ -115,7 +115,7 @@ def write_folder(folder, classes, each=3):
 @pytest.mark.parametrize(
     ("train", "val", "words"),
     [
-        (["a", "b"], ["a", "c"], "class 'b' is in"),
+        (["a", "b"], ["a", "c"], "class 'b' is among the pictures to train on ("),
         (["a"], ["a"], "has one class"),
     ],
 )
@@ -235,3 +235,23 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path, monkeypatch, caplog)
     record, _ = finetune(tmp_path)
     assert [start["step"] for start in record["starts"]] == [0, 0]
     assert "is not complete (model.safetensors is damaged)" in caplog.text
+
+
+def test_a_batch_larger_than_the_labels_that_are_left(tmp_path, capsys):
+    assert main(["finetune", *ask(tmp_path, "data.labels=1%"), "--here", *SCRATCH]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "10 photos to train on (of 880 870 are left out by data.labels=1%)" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["finetune", "demo", "--from", "scratch"], "demo is a recipe for pre-training"),
+        (["pretrain", "finetune_demo", "mask.unit=8"], "finetune_demo is a recipe for fine-tuning"),
+        (["finetune", "finetune_dmeo", *SCRATCH], "did you mean finetune_demo"),
+    ],
+)
+def test_a_recipe_of_the_other_kind_or_of_none(capsys, words, says):
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert says in line

@@ -92,7 +92,7 @@ def test_fewer_photos_than_a_batch_after_holding_out(refused, tmp_path):
 
     write_photos(tmp_path / "few", count=20)
     line = refused(f"data.train={tmp_path}/few", "optim.batch=16")
-    assert "10 photos to train on (10 of 20 are held out)" in line
+    assert "10 photos to train on (of 20 10 are held out)" in line
     assert "optim.batch=10" in line
 
 

@@ -86,7 +86,7 @@ def _counts(source: Source, classes: int | None) -> np.ndarray:
     if labels is None:
         raise UserError(
             f"{source.uri}: has no labels; a classification needs a folder for each class (cats/1.jpg) "
-            f"or a column label of integers"
+            f"or a column `label` of integers, not of text"
         )
     number = max(_known(source, len(source)), 1) if classes is None else classes
     wrong = np.flatnonzero((labels < 0) | (labels >= number))
@@ -113,8 +113,10 @@ def _differ(train: Source, test: Source, first: list[str], second: list[str]) ->
         (test, train, sorted(set(second) - set(first))),
     ):
         if names:
+            seen, lacking = ("train", "test") if here is train else ("test", "train")
+            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             return (
-                f"class {names[0]!r} is in {here.uri} and not in {there.uri} ({len(names)} such "
-                f"classes); add pictures of it, or leave it out of both"
+                f"class {names[0]!r}{more} is among the pictures to {seen} on ({here.uri}) and not among "
+                f"those to {lacking} on ({there.uri}); add pictures of it, or leave it out of both"
             )
     return f"{train.uri} and {test.uri}: the same classes in another order; number them alike"
