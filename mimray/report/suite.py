@@ -40,6 +40,7 @@ def suite_bars(rows: Rows, title: str) -> bytes:
     names = [f"{name}{_star(row)}\n{_METRICS[row['metric']]}" for name, row in sets.items()]
     axes.set_xticks(range(len(sets)), names, rotation=40, ha="right", fontsize=8)
     axes.set_yticks(range(0, 101, 20))
+    axes.set_xlim(-0.5, len(sets) - 0.5)
     axes.set_ylim(0, 104 + 8 * len(checkpoints))  # the legend stands above all bars
     axes.set(ylabel="score, %", title=title)
     axes.grid(axis="y", alpha=0.25)
@@ -64,24 +65,28 @@ def _bars(axes: Axes, own: list[dict[str, Any] | None], number: int, count: int)
     """Those of one checkpoint of `count`: a row, or None, for each set in turn."""
     width = 0.8 / count
     shift = (number - (count - 1) / 2) * width
-    there = [(place, row) for place, row in enumerate(own) if row and row["mean"] is not None]
-    spreads = [row["spread"] for _, row in there]
-    for place, row in enumerate(own):
+    places = [place + shift for place in range(len(own))]
+    for place, row in zip(places, own, strict=True):
         if row is None or row["mean"] is None:
             word = "left out" if row is None else row["status"]
-            axes.text(place + shift, 1.5, word, rotation=90, ha="center", va="bottom", fontsize=7)
+            axes.text(place, 1.5, word, rotation=90, ha="center", va="bottom", fontsize=7)
     axes.bar(
-        [place + shift for place, _ in there],
-        [100 * row["mean"] for _, row in there],
+        places,
+        [_percent(row, "mean") for row in own],
         width,
-        yerr=[math.nan if spread is None else 100 * spread for spread in spreads],
+        yerr=[_percent(row, "spread") for row in own],
         capsize=2,
         color=_COLOURS[number % len(_COLOURS)],
         edgecolor="white",
         linewidth=0,
-        hatch=["////" if _unfinished(row) else "" for _, row in there],
+        hatch=["////" if row and _unfinished(row) else "" for row in own],
         label=next(row["checkpoint"] for row in own if row),
     )
+
+
+def _percent(row: dict[str, Any] | None, key: str) -> float:
+    """Not a number, of which nothing is drawn, where there is none."""
+    return math.nan if row is None or row[key] is None else 100 * row[key]
 
 
 def _star(row: dict[str, Any]) -> str:

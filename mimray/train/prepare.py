@@ -61,7 +61,7 @@ def open_data(recipe: TrainingRecipe) -> Job:
     task: Task
     if isinstance(recipe, FinetuneRecipe):
         task, labelled = open_labels(recipe, train, val, rows)
-        left_out[f"left out by data.labels={data.labels}"] = len(rows) - len(labelled)
+        left_out[f"left out by data.labels={recipe.data.labels}"] = len(rows) - len(labelled)
         rows = labelled
     else:
         assert isinstance(recipe, Recipe), "there are two kinds"
