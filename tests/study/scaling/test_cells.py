@@ -1,7 +1,5 @@
 """What a study may say, and its cells."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -11,7 +9,7 @@ from mimray.optim import parameter_count
 from mimray.recipe import load_recipe
 from mimray.study.scaling.cells import as_yaml, load_study, stretched
 from mimray.study.scaling.folder import StudyFolder
-from mimray.study.scaling.plan import open_study, steps_of
+from mimray.study.scaling.plan import open_study
 
 pytestmark = pytest.mark.unit
 torch.set_num_threads(1)
@@ -209,19 +207,3 @@ def test_a_task_needs_pictures_to_test_on(lay_out):
     laid = lay_out(REST + "tasks: [knn]", "data.train=builtin:photos/train")
     with pytest.raises(UserError, match=r"tasks\.knn needs pictures with labels to test on"):
         opened(laid)
-
-
-@pytest.mark.parametrize(
-    ("name", "cells", "fewer"),
-    [("photos", 24, {}), ("paper", 90, {"optim.batch": 640, "speed.micro_batch": 20})],
-)
-@pytest.mark.slow  # builds the giants
-def test_the_recipes_fit(name, cells, fewer, tmp_path):
-    """Also their fine-tunings, with batches that the photos that come with mimray fill."""
-    words = [f"data.{split}=builtin:photos/{split}" for split in ("train", "val")]
-    laid = load_study(f"tuning/scaling_{name}.yaml", [f"run.storage={tmp_path}", *words])
-    assert len(laid.cells) == cells
-    assert {cell.recipe.schedule.warmup for cell in laid.cells} <= {"5%", "1.25%"}
-    (step,) = (s for s in steps_of(laid, StudyFolder(laid)) if s.name == "finetune")
-    settings = step.settings.model_copy(update={"set": step.settings.set | fewer})
-    replace(step, settings=settings).check(laid.cells)
