@@ -90,12 +90,12 @@ def arms(options: argparse.Namespace) -> dict[str, list[float]]:
                 run = pool.submit(trained, "finetune", name, words, folder)
                 found.setdefault(arm, []).append(run)
 
+        start("scratch_long", options.finetune + pictures, PLAIN)  # else a core waits for the last
         pretrained = pool.submit(trained, "pretrain", mim, pretraining(data, pictures), folder)
         start("scratch", options.finetune, [])
         start("scratch_plain", options.finetune, PLAIN)
         pretrained.result()
         start("mim", options.finetune, [f"model.weights={folder / mim}"])
-        start("scratch_long", options.finetune + pictures, PLAIN)
         return {arm: [run.result()["val/top1"] for run in runs] for arm, runs in found.items()}
 
 
