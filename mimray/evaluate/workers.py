@@ -222,7 +222,7 @@ def finished(pending: dict[Any, T]) -> Iterator[tuple[T, Any]]:
             yield which, answer
     finally:
         for reference in pending:
-            ray.cancel(reference, force=True)
+            ray.cancel(reference)  # by force, Ray 2.60 may abort where an answer is on its way
 
 
 def in_own_words(error: BaseException) -> MimrayError:

@@ -9,6 +9,8 @@ from mimray import environment
 
 environment.prepare()
 
+import torch  # noqa: E402
+
 from mimray.evaluate.cells import Quiet  # noqa: E402
 from mimray.recipe import load_recipe  # noqa: E402
 from mimray.report.curves import loss_curve  # noqa: E402
@@ -24,6 +26,7 @@ SHORT = [
 
 def train(*settings: str) -> tuple[RunFolder, dict[str, Any]]:
     """Eight steps of a smaller demo; later settings win. Its folder and record."""
+    torch.set_num_threads(1)  # in every process the same, or sums are not the same to the bit
     recipe = load_recipe("demo", [*SHORT, *settings])
     record, _ = launch(recipe, Quiet(), loss_curve, here=True)
     return RunFolder.of(recipe), record

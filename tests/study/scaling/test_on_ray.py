@@ -135,7 +135,7 @@ def test_a_cell_that_fails_leaves_the_others(tmp_path):
     text = STUDY.replace(
         "[vit_nano]", "{good: vit_nano, bad: {model.encoder: vit_nano, optim.lr: 1.0e+30}}"
     )
-    text = text.partition("finetune:")[0].replace("lengths: [20, 40]", "lengths: [10]")
+    text = text.partition("finetune:")[0].replace("lengths: [200, 210]", "lengths: [10]")
     (tmp_path / "tiny.yaml").write_text(text)
     asked = {"env": environment(), "cwd": tmp_path, "text": True, "capture_output": True}
     done = subprocess.run(command(tmp_path), timeout=1500, **asked)
@@ -150,7 +150,7 @@ def test_a_cell_that_fails_leaves_the_others(tmp_path):
 
 def test_several_trainers_are_a_group_of_ray_train(tmp_path):
     text = STUDY.replace("speed.workers: 1\n  speed.cpus_per_worker: 1", "speed.workers: 2")
-    text = text.partition("finetune:")[0].replace("lengths: [20, 40]", "lengths: [10]")
+    text = text.partition("finetune:")[0].replace("lengths: [200, 210]", "lengths: [10]")
     (tmp_path / "tiny.yaml").write_text(text)
     asked = {"env": environment(), "cwd": tmp_path, "text": True, "capture_output": True}
     done = subprocess.run(command(tmp_path), timeout=1500, **asked)
