@@ -7,22 +7,16 @@ import time
 
 import pytest
 
+from tests.study.scaling import tiny
 from tests.train.local_ray import join, local_ray
 from tests.train.runs import environment
 
 pytestmark = pytest.mark.slow
 
-STUDY = """
-recipe: demo
-set:
-  model.image_size: 32
-  model.window: null
-  mask.unit: 8
-  optim.batch: 16
-  schedule.warmup: 10%
-  run.validate_every: 50%
+STUDY = (
+    tiny.STUDY
+    + """\
   run.checkpoint_every: 5%
-  run.log_every: 1it
   run.tracking: "off"
   speed.workers: 1
   speed.device: cpu
@@ -31,6 +25,7 @@ encoders: [vit_nano]
 subsets: {photos 25%: 25%, photos 50%: 50%, photos 75%: 75%, photos 100%: 100%}
 lengths: [400]
 """
+)
 
 
 def records(folder):

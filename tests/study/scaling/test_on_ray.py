@@ -9,21 +9,15 @@ import time
 
 import pytest
 
+from tests.study.scaling import tiny
 from tests.train.runs import environment
 
 pytestmark = pytest.mark.slow  # three private Rays: `make test` has eight minutes
 
-STUDY = """
-recipe: demo
-set:
-  model.image_size: 32
-  model.window: null
-  mask.unit: 8
-  optim.batch: 16
-  schedule.warmup: 10%
-  run.validate_every: 50%
+STUDY = (
+    tiny.STUDY
+    + """\
   run.checkpoint_every: 10%
-  run.log_every: 1it
   speed.workers: 1
   speed.cpus_per_worker: 1
 encoders: [vit_nano]
@@ -32,6 +26,7 @@ lengths: [200, 210]
 finetune: {recipe: finetune_demo, set: {schedule.length: 10it, data.labels: 20%}}
 tasks: [knn]
 """
+)
 
 
 def command(folder, *words, action="run", name="tiny"):
