@@ -25,13 +25,19 @@ _DARK = 0.55  # of the colours; figures on darker ones are white
 
 
 def heat_map(
-    rows: Rows, title: str, metric: str, label: str, notes: dict[str, str]
+    rows: Rows,
+    title: str,
+    metric: str,
+    label: str,
+    notes: dict[str, str],
+    best: dict[str, Any] | None,
 ) -> bytes | None:
     """Draw `objective` of rows by `ratio` and `unit` as PNG, a panel a `strategy`; None where no panel
     would have two ratios and two units.
 
     A cell is the mean of its rows that are finished; one that was ended early has a cross, one that is
-    still to come is empty. The best is framed. `notes`: conventions, for under the figure.
+    still to come is empty. Framed is the mask of the row `best`, the one that `best.yaml` is made of, which
+    need not have the best mean. `notes`: conventions, for under the figure.
     """
     strategies = [s for s in dict.fromkeys(row["strategy"] for row in rows) if _is_grid(rows, s)]
     factor = 1.0 if metric.startswith("val/") else 100.0
@@ -51,7 +57,16 @@ def heat_map(
     )[0]
     for axes, strategy, size, table in zip(panels, strategies, sizes, values, strict=True):
         own = [row for row in rows if row["strategy"] == strategy]
-        drawn = _draw(axes, own, size, table, (min(known), max(known)), 3 if factor == 1.0 else 1)
+        framed = best and best["strategy"] == strategy and (best["unit"], best["ratio"])
+        drawn = _draw(
+            axes,
+            own,
+            size,
+            table,
+            (min(known), max(known)),
+            framed or None,
+            3 if factor == 1.0 else 1,
+        )
         axes.set_title(strategy if len(sizes) > 1 else "", fontsize=9)
     panels[0].set_ylabel("mask unit, px", fontsize=9)
     bar = figure.colorbar(drawn, ax=list(panels), fraction=0.05, pad=0.02)
@@ -97,6 +112,7 @@ def _draw(
     size: tuple[list[int], list[float]],
     values: list[list[float]],
     limits: tuple[float, float],
+    framed: tuple[int, float] | None,
     digits: int,
 ) -> Any:
     units, ratios = size
@@ -113,7 +129,7 @@ def _draw(
             dark = high == low or (value - low) / (high - low) < _DARK
             axes.text(x, y, f"{value:.{digits}f}", ha="center", va="center", fontsize=7,
                       color="white" if dark else "black")  # fmt: skip
-            if value == high:
+            if (unit, ratio) == framed:
                 axes.add_patch(_frame(x, y))
     axes.set_xticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios], fontsize=8)
     axes.set_yticks(range(len(units)), [str(unit) for unit in units], fontsize=8)

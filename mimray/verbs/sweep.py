@@ -95,11 +95,19 @@ def _write(
     about = {name: value for name, value in result.items() if name != "cells"}
     files = table_files(rows, columns(sweep, rows), **about)
     known = candidates(sweep, rows)
+    best = best_of(known)
     notes = _conventions(sweep, cells, objective)
     title = f"{sweep.name}: {objective.label}"
     in_fields = not {"mask.unit", "mask.ratio"} & {*sweep.ranges}
     figures = {
-        "heat_map.png": heat_map(rows, title, objective.metric, objective.label, notes)
+        "heat_map.png": heat_map(
+            rows,
+            title,
+            objective.metric,
+            objective.label,
+            notes | {"frame": "best recipe"},
+            None if best is None else best.rows[0],
+        )
         if in_fields
         else None,
         "avgdist.png": over_avgdist(
@@ -111,7 +119,7 @@ def _write(
         ),
     }
     files |= {name: figure for name, figure in figures.items() if figure is not None}
-    if (best := best_of(known)) is not None:
+    if best is not None:
         files["best.yaml"] = best_recipe(sweep, cells, best, objective.label).encode()
     folder.write(files)
     return rows, files

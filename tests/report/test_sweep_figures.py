@@ -19,26 +19,37 @@ ROWS = [
 ]
 
 
-def drawn(monkeypatch, rows, metric):
+def drawn(monkeypatch, rows, metric, best=None):
     """The colours' limits, and where the frame is."""
     found = {}
 
-    def draw(axes, rows, size, values, limits, digits):
+    def draw(axes, rows, size, values, limits, framed, digits):
         found.update(values=values, limits=limits, digits=digits)
-        return real(axes, rows, size, values, limits, digits)
+        return real(axes, rows, size, values, limits, framed, digits)
 
     real, frame = sweep._draw, sweep._frame
     monkeypatch.setattr(sweep, "_draw", draw)
     monkeypatch.setattr(sweep, "_frame", lambda x, y: found.update(best=(x, y)) or frame(x, y))
-    png = heat_map(rows, "title", metric, "label", {"objective": "label"})
+    png = heat_map(rows, "title", metric, "label", {"objective": "label"}, best)
     assert png.startswith(b"\x89PNG")
     return found
 
 
-def test_a_field_is_a_mean_and_the_best_mean_is_framed(monkeypatch):
-    found = drawn(monkeypatch, ROWS, "val/skill")
+def test_a_field_is_a_mean_and_the_best_recipe_is_framed(monkeypatch):
+    found = drawn(monkeypatch, ROWS, "val/skill", best=ROWS[2])
     assert found["values"][0] == [0.5, 0.6] and found["values"][1][0] == 0.7
-    assert found["limits"] == (0.5, 0.7) and found["best"] == (0, 1) and found["digits"] == 3
+    assert found["limits"] == (0.5, 0.7) and found["digits"] == 3
+    assert found["best"] == (1, 0)  # though the mean above it is higher
+
+
+def test_the_frame_is_in_the_panel_of_its_strategy(monkeypatch):
+    rows = [row(u, r, 0.5, s) for s in ("random", "square") for u in (8, 16) for r in (0.4, 0.6)]
+    frames = []
+    monkeypatch.setattr(
+        sweep, "_frame", lambda x, y, real=sweep._frame: frames.append((x, y)) or real(x, y)
+    )
+    heat_map(rows, "title", "val/skill", "label", {}, rows[-1])
+    assert frames == [(1, 1)]
 
 
 def test_accuracies_are_in_percent(monkeypatch):
@@ -53,7 +64,7 @@ def test_accuracies_are_in_percent(monkeypatch):
     ],
 )
 def test_what_is_no_grid_or_not_known_is_not_drawn(rows):
-    assert heat_map(rows, "title", "val/skill", "label", {}) is None
+    assert heat_map(rows, "title", "val/skill", "label", {}, None) is None
 
 
 def test_worth_over_avgdist():
