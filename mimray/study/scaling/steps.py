@@ -143,10 +143,19 @@ class FinetuneStep:
         self._objective.check(cells)
 
     def training(self, cell: Cell) -> FinetuneRecipe:
-        return self._objective.recipe(cell, None)
+        return self._of(cell, None)
 
     def measure(self, cell: Cell, place: Place, drawings: Drawings) -> None:
-        train(self._objective.recipe(cell, RunFolder.of(cell.recipe).uri), place, drawings)
+        train(self._of(cell, RunFolder.of(cell.recipe).uri), place, drawings)
+
+    def _of(self, cell: Cell, start: str | None) -> FinetuneRecipe:
+        """Where its settings say nothing of CPUs it takes what the cell took: else one fine-tuning would have
+        a small host for itself, and cells that train side by side would queue for it."""
+        recipe = self._objective.recipe(cell, start)
+        if recipe.speed.cpus_per_worker is not None:
+            return recipe
+        update = {"cpus_per_worker": cell.recipe.speed.cpus_per_worker}
+        return recipe.model_copy(update={"speed": recipe.speed.model_copy(update=update)})
 
     def values(self, cell: Cell) -> Values | None:
         value = self._objective.value(cell)

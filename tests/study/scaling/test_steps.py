@@ -26,8 +26,9 @@ from mimray.study.scaling.losses import LossesStep, compared
 from mimray.study.scaling.plan import open_study
 from mimray.study.scaling.progress import settle, state_of
 from mimray.study.scaling.runners import Runner, Work
-from mimray.study.scaling.steps import Drawings, Place
+from mimray.study.scaling.steps import Drawings, FinetuneStep, Place
 from mimray.study.scaling.table import columns, study_rows
+from mimray.study.sweeps.sweep import Finetune
 from mimray.train.fence import identity
 from mimray.train.run_folder import RunFolder
 from mimray.verbs.study.sheet import side_by_side
@@ -101,6 +102,16 @@ def test_a_finished_step_is_not_repeated(study):
         ):  # the schedule skips what has values; runs and probes do it themselves
             assert study.runner.run(Work(study.cell, step, PLACE), DRAWINGS) is None
     assert len(study.cell.record()["starts"]) == before == 1
+
+
+@pytest.mark.parametrize(("own", "cpus"), [({}, 3), ({"speed.cpus_per_worker": 2}, 2)])
+def test_a_finetuning_takes_the_cpus_of_its_cell(study, own, cpus):
+    """Unless its settings name others."""
+    recipe = study.cell.recipe
+    speed = recipe.speed.model_copy(update={"cpus_per_worker": 3})
+    cell = replace(study.cell, recipe=recipe.model_copy(update={"speed": speed}))
+    step = FinetuneStep("tiny", Finetune(recipe="finetune_demo", set=own))
+    assert step.training(cell).speed.cpus_per_worker == cpus
 
 
 def test_losses_on_another_number_of_pictures_are_others(study):
