@@ -43,6 +43,8 @@ def state_of(cell: Cell, steps: Sequence[Step], folder: StudyFolder) -> State:
             status, share = _of_step(cell, step, begun=place > 0)
             if folder.is_under_way(cell.name, step.name):
                 status = "running"
+            elif status == "stopped" and folder.is_driven():
+                status = "waiting"  # for its turn: nobody stopped it
         except UserError as error:  # a damaged file
             return State("failed", step.name, 0.0, None, str(error))
         past += share * hours.get(step.name, 0.0)

@@ -149,8 +149,8 @@ class FinetuneStep:
         train(self._of(cell, RunFolder.of(cell.recipe).uri), place, drawings)
 
     def _of(self, cell: Cell, start: str | None) -> FinetuneRecipe:
-        """Where its settings say nothing of CPUs it takes what the cell took: else one fine-tuning would have
-        a small host for itself, and cells that train side by side would queue for it."""
+        """Where its settings say nothing of CPUs it takes what the cell took: else one fine-tuning would
+        have a small host for itself, and cells that train side by side would queue for it."""
         recipe = self._objective.recipe(cell, start)
         if recipe.speed.cpus_per_worker is not None:
             return recipe

@@ -202,6 +202,17 @@ def test_status_of_a_run_that_was_killed(study):
     assert (state.status, state.done, state.left) == ("stopped", 0.75, 1.0)
 
 
+def test_a_cell_between_two_steps_waits_while_somebody_runs_the_study(study, monkeypatch):
+    class Next:
+        name = "finetune"
+        training = values = lambda *_: None
+
+    steps, folder = [study.steps[0], Next()], StudyFolder(study.laid)
+    assert state_of(study.cell, steps, folder)[:2] == ("stopped", "finetune")
+    monkeypatch.setattr(folder, "is_driven", lambda: True)
+    assert state_of(study.cell, steps, folder)[:2] == ("waiting", "finetune")
+
+
 def test_what_was_spent_before_a_stop_counts(study, monkeypatch):
     folder, now = StudyFolder(study.laid), [100.0]
     monkeypatch.setattr("mimray.study.scaling.folder.time.time", lambda: now[0])
