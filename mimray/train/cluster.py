@@ -16,10 +16,13 @@ from typing import Any
 
 from mimray.environment import QUIET
 from mimray.errors import RunFailed, UserError
+from mimray.train.host_memory import free_memory
 from mimray.train.processes import end_workers_of
 
 log = logging.getLogger("mimray")
 _PREFIX = "mimray-"
+_TRAINER = 0.75 * 2**30
+"""Bytes of a trainer with torch and a small model, without what it shares with others."""
 _PRIVATE = {
     "RAY_enable_metrics_collection": "0",  # nobody looks
     "RAY_task_events_report_interval_ms": "0",
@@ -39,7 +42,9 @@ def ray_session(workers: int) -> Iterator[bool]:
     `ray job submit` sets RAY_ADDRESS. Without it nothing is searched for: a Ray that happens to run
     on this machine is somebody else's. A private Ray listens on loopback, asks for the token that
     `mimray.environment.prepare` made, and has as many logical CPUs as the trainers and the data
-    need, however small the machine.
+    need, however few the machine has.
+
+    Raises UserError where RAY_ADDRESS is wrong, and for more trainers than this machine can hold.
     """
     import ray
 
@@ -66,6 +71,7 @@ def ray_session(workers: int) -> Iterator[bool]:
         finally:
             ray.shutdown()
         return
+    _check_memory(workers)
     for name, value in _PRIVATE.items():
         os.environ.setdefault(name, value)
     with _private_folder() as folder, _few_servers():
@@ -127,6 +133,16 @@ def _few_servers() -> Iterator[None]:
         services.start_api_server, services.ConsolePopen = api, popen  # type: ignore[misc]
         train.PlacementGroupCleanerCallback = cleaner  # type: ignore[misc]
         Node.start_log_monitor, Node.start_monitor = logs, monitor  # type: ignore[method-assign]
+
+
+def _check_memory(workers: int) -> None:
+    """Sixty trainers on a laptop would take other processes with them."""
+    need, free = workers * _TRAINER, free_memory()
+    if workers > len(os.sched_getaffinity(0)) and need > free:
+        raise UserError(
+            f"speed.workers={workers}: so many trainers take {need / 2**30:.0f} GiB or more, and "
+            f"this machine has {free / 2**30:.0f} GiB free; ask for fewer, or name a cluster by RAY_ADDRESS"
+        )
 
 
 def private_cpus(workers: int) -> int:

@@ -17,6 +17,7 @@ from mimray.mim.parallel import choose
 from mimray.optim import parameter_count
 from mimray.recipe import Recipe
 from mimray.train.group import use_bf16
+from mimray.train.host_memory import free_memory
 from mimray.train.job import Job
 from mimray.train.run_folder import RunFolder
 
@@ -162,15 +163,4 @@ def refuse_what_does_not_fit(recipe: Recipe, predicted: Prediction, steps: int) 
 def _free_gpu() -> int:
     torch.cuda.empty_cache()  # what measuring the matrix rate has left, in this very process
     free: int = torch.cuda.mem_get_info()[0]
-    return free
-
-
-def free_memory() -> int:
-    """Bytes that this host can give, within the limit of the container that this process is in."""
-    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    free = int(lines["MemAvailable"].split()[0]) * 1024
-    group = Path("/sys/fs/cgroup")
-    limit, used = group / "memory.max", group / "memory.current"
-    if limit.is_file() and limit.read_text().strip() != "max":
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
     return free

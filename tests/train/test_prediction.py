@@ -14,7 +14,6 @@ from mimray.train.prediction import (
     Extent,
     Prediction,
     extent,
-    free_memory,
     predict,
     refuse_what_does_not_fit,
 )
@@ -116,7 +115,3 @@ def test_too_little_room(demo, roomy):
 def test_too_much_time(demo, roomy):
     with pytest.raises(UserError, match=r"26 steps of 16 pictures would take 1\.2 h"):
         refuse_what_does_not_fit(demo(), predicted(rate=1e9 * 16 * 26 / 4320 / MFU), 26)
-
-
-def test_free_memory():
-    assert 2**20 < free_memory() < 2**50

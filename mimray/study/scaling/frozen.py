@@ -73,5 +73,5 @@ class FrozenStep:
         return _FORWARD * sum(map(len, pictures))
 
     def _name(self, cell: Cell) -> str:
-        told = f"{absolute_data(self.train)} {self.val and absolute_data(self.val)}"
+        told = f"{self.train} {self.val}"  # as they were said, so that `status` finds it from any folder
         return f"{cell.name}-{self.kind}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"

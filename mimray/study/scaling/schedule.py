@@ -34,6 +34,10 @@ _LOOK_SECONDS = 10.0  # between looks at who is there
 _ATTEMPTS = 2  # of a step whose process is lost on a host that is not
 _UNSEEN = "its record is not seen here; name a run.storage that all hosts share"
 _DIED = "its process ended twice; the same command goes on with it"
+_NO_MEMORY = (
+    "Ray ended its process twice, for its host ran out of memory; with less on that host the same command "
+    "goes on with it"
+)
 
 
 class Waiting(NamedTuple):
@@ -171,7 +175,7 @@ class Schedule:
             answer, gone = self.runners.answer(reference)
             if gone:
                 self.runners.lost(actor)
-            reason = _DIED if gone else _reason(answer)
+            reason = _how_lost(answer) if gone else _reason(answer)
             if reason is None or not self._goes_on(waiting, taken, gone):
                 self._ended(waiting, reason)
 
@@ -202,6 +206,10 @@ def _reason(answer: Any) -> str | None:
     if isinstance(answer, BaseException):
         return str(in_own_words(answer))
     return None if answer is None else str(answer)
+
+
+def _how_lost(answer: Any) -> str:
+    return _NO_MEMORY if "OOM" in str(answer) else _DIED  # as Ray's memory monitor has it
 
 
 def _starts(run: RunFolder) -> int:

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mimray import __version__
-from mimray.train.prediction import free_memory
+from mimray.train.host_memory import free_memory
 
 _PACKAGES = ("ray", "torch", "torchvision", "timm", "numpy", "pyarrow")
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108

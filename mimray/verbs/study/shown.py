@@ -20,20 +20,30 @@ if TYPE_CHECKING:
 
 _MOST_LINES, _DEAREST = 8, 5
 _FIGURES = {"val_loss": "val loss", "train_loss": "train loss", "top1": "top-1"}
+_LEAST_NEEDED = ("left out", "waiting", "finished")
 
 
-def cells_table(laid: Laid, steps: Sequence[Step], folder: StudyFolder) -> Table:
-    """A row a cell: how far it is, what it has found, how long it will take."""
+def cells_table(
+    laid: Laid, steps: Sequence[Step], folder: StudyFolder, most: int | None = None
+) -> Table:
+    """A row a cell: how far it is, what it has found, how long it will take; at most `most` of them. Where
+    names are short, it fits into 80 columns."""
     from rich.table import Table
 
-    rows = study_rows(laid.cells, steps, folder)
+    every = study_rows(laid.cells, steps, folder)
+    rows = every if most is None else _fitting(every, most)
+    hidden = len(every) - len(rows)
     columns = [name for step in steps for name in step.columns]
     shown = [name for name in columns if name in _FIGURES or name.endswith("/top1")]
-    table = Table(box=None, pad_edge=False)
-    for name in ("model", "data", "length", "status", "step"):
+    caption = f"and {count(hidden, 'cell')} more" if hidden else None
+    table = Table(
+        box=None, pad_edge=False, collapse_padding=True, caption=caption, caption_justify="left"
+    )
+    for name in ("model", "data", "length", "status"):
         table.add_column(name, no_wrap=True)
     for name in ("done", *(_FIGURES.get(name, name) for name in shown), "left"):
-        table.add_column(name, justify="right")
+        lines = name.replace(" ", "\n").replace("/", "\n")
+        table.add_column(lines, justify="right", no_wrap=True)
     states: dict[tuple[str, str, int], State] = {}
     for cell in laid.cells:  # of several seeds the first that is not finished
         which = _which(cell)
@@ -46,13 +56,22 @@ def cells_table(laid: Laid, steps: Sequence[Step], folder: StudyFolder) -> Table
             row["model"],
             row["data"],
             in_iterations(row["iterations"]),
-            row["status"],
-            state.step or "",
+            state.step if row["status"] == "running" else row["status"],
             "" if row["status"] == "left out" else f"{state.done:.0%}",
             *(_figure(name, row[name]) for name in shown),
             "" if not left else duration(3600 * left),
         )
     return table
+
+
+def _fitting(rows: Rows, most: int) -> Rows:
+    """At most so many, if that can be: what runs or has failed is never left out."""
+    for status in _LEAST_NEEDED:
+        over = max(0, len(rows) - most)
+        those = [number for number, row in enumerate(rows) if row["status"] == status]
+        hidden = set(those[len(those) - min(over, len(those)) :])
+        rows = [row for number, row in enumerate(rows) if number not in hidden]
+    return rows
 
 
 def notes(rows: Rows) -> list[str]:

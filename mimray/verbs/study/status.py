@@ -16,6 +16,8 @@ from mimray.verbs.screen import screen
 from mimray.verbs.study.shown import cells_table, line_of, notes
 
 _REDRAW_SECONDS = 2.0
+_SHARE = 0.1  # of a core that looking may take, for it takes it from the study
+_AROUND = 6  # lines of a screen that are no cells
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,8 +70,11 @@ def _live(laid: Laid) -> None:
     with Live(console=Console(highlight=False), auto_refresh=False, transient=True) as live:
         try:
             while (folder := StudyFolder(laid)).is_driven():
-                live.update(cells_table(laid, steps_of(laid, folder), folder), refresh=True)
-                time.sleep(_REDRAW_SECONDS)
+                began, most = time.process_time(), live.console.height - _AROUND
+                table = cells_table(laid, steps_of(laid, folder), folder, most)
+                live.update(table, refresh=True)
+                took = time.process_time() - began
+                time.sleep(max(_REDRAW_SECONDS, took / _SHARE))
         except KeyboardInterrupt:
             pass
     _print(laid)

@@ -13,6 +13,7 @@ from mimray.study.scaling.schedule import Schedule, Waiting
 from mimray.train.resources import Layout, Node
 
 pytestmark = pytest.mark.unit
+OOM = "1 worker(s) killed: OOM kill reason: Memory usage 24023597056B exceeded threshold of 24012685312B"
 
 SMALL, BIG = Need(Share(1)), Need(Share(0), Layout(3, False, 1.0))
 
@@ -67,8 +68,8 @@ class FakeRunners:
         if answer == "host lost":
             self.away.add(self.places[reference])
             answer = "lost"
-        if answer == "lost":
-            return None, True
+        if answer in ("lost", OOM):
+            return answer, True
         if answer is None:
             work.step.done.add(work.cell.name)
         return answer, False
@@ -134,6 +135,12 @@ def test_a_lost_process_is_replaced_once():
     assert heard.lines[0] == ("a", "train", None)
     assert heard.lines[1][2].startswith("its process ended twice")
     assert heard.interruptions == ["a", "b"]
+
+
+def test_a_process_that_ray_ended_for_lack_of_memory_is_said_to_be_so():
+    step = FakeStep("train", [], [OOM] * 2)
+    _, heard = run([Waiting(cell("a"), (step,), 1)], 1)
+    assert "ran out of memory" in heard.lines[0][2]
 
 
 def test_what_ran_on_a_lost_host_goes_on_elsewhere_however_often():

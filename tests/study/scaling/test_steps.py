@@ -21,6 +21,7 @@ from mimray.study.reading.table import read_table
 from mimray.study.scaling.account import Need
 from mimray.study.scaling.cells import load_study
 from mimray.study.scaling.folder import StudyFolder
+from mimray.study.scaling.frozen import FrozenStep
 from mimray.study.scaling.hours import Rate, known_rates, predict_hours
 from mimray.study.scaling.losses import LossesStep, compared
 from mimray.study.scaling.plan import open_study
@@ -271,3 +272,13 @@ def test_hours_come_from_what_was_measured(study):
     folder.seconds = {study.cell.name: {"pretrain": {"began": 0.0, "seconds": 7200.0}}}
     taken = predict_hours(study.laid.cells, study.steps, folder, need, rates)[study.cell.name]
     assert taken.steps["pretrain"] == 2.0
+
+
+def test_status_says_the_same_from_another_folder(tmp_path, monkeypatch):
+    """Pictures that were named by a relative path, too."""
+    (tmp_path / "tiny.yaml").write_text(STUDY)
+    steps = FrozenStep("knn", "photos", "others"), FrozenStep("knn", "photos", "more")
+    cell = load_study(str(tmp_path / "tiny.yaml"), [f"run.storage={tmp_path / 'runs'}"]).cells[0]
+    names = [step._name(cell) for step in steps]
+    monkeypatch.chdir(tmp_path)
+    assert [step._name(cell) for step in steps] == names and names[0] != names[1]
