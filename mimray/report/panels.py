@@ -20,6 +20,7 @@ GREY = "#7b8794"
 _GOLDEN = 0.618034
 _LETTERS = 21  # of a note in an inch
 _ACROSS = 3  # entries of a legend in a row
+_LETTER, _HANDLE = 0.068, 0.6  # inches of a legend's entry: each letter, and what stands before
 _LABELLED = 14  # layers that have room for a label each in a panel
 _PANEL = 3.4  # inches that so many layers take
 
@@ -129,6 +130,16 @@ def legend(figure: Figure, axes: Iterable[Axes]) -> None:
             list(named.values()), list(named), frameon=False, fontsize=7,
             ncols=min(_ACROSS, len(named)), loc="outside upper right",
         )  # fmt: skip
+
+
+def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
+    """Under all panels, in as many columns as have room; names that are too long lose their beginning."""
+    labels = [shortened(str(handle.get_label())) for handle in handles]
+    wide = _HANDLE + _LETTER * max(map(len, labels))
+    figure.legend(
+        list(handles), labels, frameon=False, fontsize=8, loc="outside lower center",
+        ncols=max(1, min(len(labels), int(figure.get_figwidth() / wide))),
+    )  # fmt: skip
 
 
 def figures_of(value: float) -> str:

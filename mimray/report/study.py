@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mimray.report.panels import new_figure, png
+from mimray.report.panels import legend_below, new_figure, png, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,9 +18,14 @@ Rows = Sequence[dict[str, Any]]
 Value = Callable[[dict[str, Any]], float | None]
 
 FINE, OVERFITTING = "#0072b2", "#d55e00"  # Okabe and Ito: told apart by every kind of eye
-MARKERS = ("o", "s", "^", "D", "v", "P", "*")
-_SUBSETS = ("#b5d4e9", "#6aaed6", "#2e7ebc", "#08306b")  # of one source, the small to the large
-_SOURCES = ("#009e73", "#cc79a7", "#e69f00")  # of other ones
+MARKERS = ("o", "s", "^", "D", "v", "P", "*", "X", "<", ">", "p", "h")
+_BLUES = (0.32, 1.0)  # of matplotlib's, for subsets of one source, the small to the large
+_SOURCES = (
+    *("#009e73", "#cc79a7", "#e69f00", "#000000", "#7a5195"),
+    *("#a05a2c", "#8c8c00", "#e15759", "#00a6a6", "#808080"),
+)
+"""Of other ones."""
+_PANEL, _TITLE = 2.3, 26  # inches a model, and the letters of its name that they have room for
 
 
 def curves(rows: Rows, title: str, task: str) -> bytes:
@@ -32,7 +37,7 @@ def curves(rows: Rows, title: str, task: str) -> bytes:
     colours = data_colours(rows)
     values = [("validation loss", val_loss), (task_label(task), score_of(task))]
     values = [(name, of) for name, of in values if any(of(row) is not None for row in rows)]
-    figure = new_figure(1.4 + 2.3 * len(models), 0.8 + 2.4 * len(values))
+    figure = new_figure(1.4 + _PANEL * len(models), 0.8 + 2.4 * len(values))
     grid = figure.subplots(len(values), len(models), sharex=True, sharey="row", squeeze=False)
     for column, model in enumerate(models):
         own = [row for row in rows if row["model"] == model]
@@ -43,15 +48,15 @@ def curves(rows: Rows, title: str, task: str) -> bytes:
             _length_axis(axes, rows)
             if column == 0:
                 axes.set_ylabel(name, fontsize=9)
-        grid[0, column].set_title(model, fontsize=10)
+        grid[0, column].set_title(shortened(model, _TITLE), fontsize=10)
         grid[-1, column].set_xlabel("iterations", fontsize=9)
     handles = [
         grid[0, 0].plot([], [], color=c, marker="o", ms=4, label=d)[0] for d, c in colours.items()
     ]
-    handles += grid[0, 0].plot([], [], color="#555555", ls="--", label="over-fits")
+    if any(row["overfitting"] for row in rows):
+        handles += grid[0, 0].plot([], [], color="#555555", ls="--", label="over-fits")
     figure.suptitle(title, fontsize=11)
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)),
-                  frameon=False, fontsize=8)  # fmt: skip
+    legend_below(figure, handles)
     return png(figure, {}, grid.flat)
 
 
@@ -92,12 +97,20 @@ def data_colours(rows: Rows) -> dict[str, str]:
     sources = list(source.values())
     usual = max(sources, key=sources.count)
     subsets = [data for data in ordered if source[data] == usual]
-    spread = max(1, len(subsets) - 1)
-    shades = {d: _SUBSETS[round(i * (len(_SUBSETS) - 1) / spread)] for i, d in enumerate(subsets)}
-    if len(subsets) == 1:
-        shades = {subsets[0]: _SUBSETS[-1]}
+    light, dark = _BLUES
+    step = (dark - light) / max(1, len(subsets) - 1)
+    shades = {data: _blue(dark - i * step) for i, data in enumerate(reversed(subsets))}
     others = [data for data in ordered if data not in shades]
-    return shades | {data: _SOURCES[i % len(_SOURCES)] for i, data in enumerate(others)}
+    return {d: shades[d] for d in subsets} | {
+        data: _SOURCES[i % len(_SOURCES)] for i, data in enumerate(others)
+    }
+
+
+def _blue(share: float) -> str:
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return to_hex(colormaps["Blues"](share))
 
 
 def _length_axis(axes: Axes, rows: Rows) -> None:

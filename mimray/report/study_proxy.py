@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mimray.report.panels import GREY, new_figure, png
+from mimray.report.panels import GREY, legend_below, new_figure, png, shortened
 from mimray.report.study import (
     FINE,
     MARKERS,
@@ -20,6 +20,7 @@ from mimray.report.study import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _KINDS = ((False, FINE, "does not over-fit"), (True, OVERFITTING, "over-fits"))
 
@@ -36,7 +37,7 @@ def score_against_loss(rows: Rows, title: str, tasks: Sequence[str]) -> bytes:
             _scatter(axes, rows, loss, score_of(task))
             axes.set_xlabel(name, fontsize=9)
             axes.set_ylabel(task_label(task), fontsize=9)
-    _finish(grid[0, 0], rows, title)
+    _finish(figure, grid[0, 0], rows, title)
     return png(figure, {}, grid.flat)
 
 
@@ -47,7 +48,7 @@ def train_against_val(rows: Rows, title: str) -> bytes:
     _scatter(axes, rows, _train_loss, val_loss)
     axes.set_xlabel("training loss", fontsize=9)
     axes.set_ylabel("validation loss", fontsize=9)
-    _finish(axes, rows, title)
+    _finish(figure, axes, rows, title)
     return png(figure, {}, [axes])
 
 
@@ -72,8 +73,9 @@ def predicted_against_actual(predictions: Sequence[dict[str, Any]], title: str) 
         right.errorbar([missed], [place], xerr=bars, **look)
     left.set_xlabel("validation loss at the longest length", fontsize=9)
     left.set_ylabel("predicted from shorter trainings", fontsize=9)
-    right.set_xlabel("predicted - actual, with 90 % interval", fontsize=9)
-    right.set_yticks(range(len(predictions)), [f"{p['model']}, {p['data']}" for p in predictions])
+    right.set_xlabel("predicted - actual, 90 % interval", fontsize=9)
+    names = [f"{shortened(p['model'], 20)}, {shortened(p['data'], 20)}" for p in predictions]
+    right.set_yticks(range(len(predictions)), names)
     right.invert_yaxis()
     figure.suptitle(title, fontsize=11)
     for axes in (left, right):
@@ -101,18 +103,18 @@ def _scatter(axes: Axes, rows: Rows, x_of: Value, y_of: Value) -> None:
     axes.set_axisbelow(True)
 
 
-def _finish(axes: Axes, rows: Rows, title: str) -> None:
-    """A legend of colours for over-fitting and of shapes for models."""
-    figure = axes.figure
+def _finish(figure: Figure, axes: Axes, rows: Rows, title: str) -> None:
+    """A legend of colours, where any pair over-fits, and of shapes for models."""
     handles = [
         axes.scatter(
             [], [], s=26, facecolors="none" if overfits else colour, edgecolors=colour, label=name
         )
         for overfits, colour, name in _KINDS
+        if any(row["overfitting"] for row in rows)
     ]
     handles += [
         axes.scatter([], [], s=26, marker=MARKERS[n % len(MARKERS)], color=GREY, label=model)
         for n, model in enumerate(models_of(rows))
     ]
     figure.suptitle(title, fontsize=11)
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    legend_below(figure, handles)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mimray.report.panels import new_figure, png
+from mimray.report.panels import legend_below, new_figure, png
 from mimray.report.study import Rows, data_colours, models_of, score_of, task_label
 
 _PUBLISHED = "#a7b0b8"
@@ -37,7 +37,7 @@ def over_published(rows: Rows, published: Rows, title: str, task: str) -> bytes:
     handles += [grid[0].plot([], [], color=c, lw=1.8, label=d)[0] for d, c in colours.items()]
     handles += [grid[0].plot([], [], color="#333333", ls=s, label=m)[0] for m, s in styles.items()]
     figure.suptitle(title, fontsize=11)
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    legend_below(figure, handles)
     for axes in grid:
         axes.grid(alpha=0.25)
         axes.tick_params(which="minor", labelsize=8)

@@ -105,6 +105,36 @@ def test_curves_name_each_colour_and_the_dashes(saved):
     assert list(colours) == ["x 10%", "x", "other"] and len(set(colours.values())) == 3
 
 
+def test_where_nothing_over_fits_no_legend_says_so(saved):
+    fine = [row | {"overfitting": False} for row in ROWS]
+    curves(fine, "t", "top1")
+    score_against_loss(fine, "t", ["top1"])
+    for figure in saved:
+        assert not any("over-fit" in name for name in legend(figure))
+
+
+def test_every_data_set_has_its_own_colour():
+    for source in (lambda n: "x", lambda n: f"x{n}"):
+        rows = [ROWS[0] | {"data": f"set {n}", "source": source(n), "images": n} for n in range(11)]
+        assert len(set(data_colours(rows).values())) == 11
+
+
+def test_long_names_stay_within_the_figure(saved):
+    long = {"small": "a" * 60, "large": "b" * 70}
+    rows = [
+        row | {"model": long[row["model"]], "data": "photographs " * 4 + row["data"]}
+        for row in ROWS
+    ]
+    curves(rows, "t", "top1")
+    score_against_loss(rows, "t", ["top1"])
+    for figure in saved:
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+    titles = [axes.title.get_window_extent() for axes in saved[0].axes[:2]]
+    assert titles[0].x1 < titles[1].x0
+
+
 def test_a_study_without_scores_has_its_losses_alone(saved):
     curves([r | {"scores": {}} for r in ROWS], "t", "top1")
     assert [axes.get_ylabel() for axes in saved[0].axes] == ["validation loss", ""]
@@ -189,7 +219,7 @@ def test_predictions_stand_against_what_came_with_their_intervals(saved):
     assert points(left.lines[0]) == [(0.41, 0.41), (0.5, 0.5)]  # where both are the same
     dots = {points(line)[0] for line in left.lines if len(line.get_xdata()) == 1}
     assert {(0.42, 0.41), (0.47, 0.5)} <= dots
-    assert right.get_xlabel() == "predicted - actual, with 90 % interval"
+    assert right.get_xlabel() == "predicted - actual, 90 % interval"
     assert [label.get_text() for label in right.get_yticklabels()] == ["m, x", "n, y"]
     assert right.get_ylim()[0] > right.get_ylim()[1]  # the first on top
     (bar,) = [c.get_segments()[0] for c in right.collections]  # of the one that has an interval
