@@ -234,6 +234,7 @@ def test_an_unknown_recipe_names_the_known_ones(tmp_path):
         ("[]\n", "a recipe is a list of sections"),
         ("0\n", "a recipe is a list of sections"),
         ("mask: {unit: [\n", "not YAML"),
+        ("mask: {unit: 8, unit: 16}\n", "unit is set twice"),
         ("mask: 3\n", "mask=3"),
         ("name: 2026-13-01\n", "not YAML"),
         ("1: 2\n", "keys should be strings"),

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from mimray.errors import UserError
 from mimray.recipe.finetuning import FinetuneRecipe
 from mimray.recipe.pretraining import Recipe
+from mimray.recipe.yaml_file import read_yaml
 from mimray.settings_errors import explain, nearest
 
 
@@ -88,9 +89,9 @@ def _read(path: str | Path) -> dict[str, Any]:
         like = nearest(str(path), list(known))
         raise UserError(f"no recipe {str(path)!r}, which is a YAML file or a name{like}")
     try:
-        settings = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date like 2026-13-01
-        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+        settings = read_yaml(file)
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
     settings = {} if settings is None else settings  # an empty file is all defaults
     if not isinstance(settings, dict):
         raise UserError(f"{file}: a recipe is a list of sections, like `mask: {{unit: 32}}`")

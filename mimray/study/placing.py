@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,6 +67,22 @@ def plan_trials(recipe: Recipe, hosts: Sequence[Node]) -> Plan:
             f"speed.cpus_per_worker={asked:g}: the largest host has {most} CPUs free; ask for no more"
         )
     return Plan(Share(one), Share(one), int(sum(host.cpus // one for host in hosts)))
+
+
+def hosts_here(workers: int) -> list[Node] | None:
+    """What a private Ray will have, known without starting it; None where RAY_ADDRESS names a cluster.
+    `workers`: of the largest group of trainers.
+
+    Raises UserError for more of them than this machine can hold.
+    """
+    import torch
+
+    from mimray.train.cluster import check_memory, private_cpus
+
+    if os.environ.get("RAY_ADDRESS"):
+        return None
+    check_memory(workers)
+    return [Node("this machine", private_cpus(workers), torch.cuda.device_count())]
 
 
 def _feeding(hosts: Sequence[Node]) -> int:

@@ -71,7 +71,7 @@ def ray_session(workers: int) -> Iterator[bool]:
         finally:
             ray.shutdown()
         return
-    _check_memory(workers)
+    check_memory(workers)
     for name, value in _PRIVATE.items():
         os.environ.setdefault(name, value)
     with _private_folder() as folder, _few_servers():
@@ -135,8 +135,9 @@ def _few_servers() -> Iterator[None]:
         Node.start_log_monitor, Node.start_monitor = logs, monitor  # type: ignore[method-assign]
 
 
-def _check_memory(workers: int) -> None:
-    """Sixty trainers on a laptop would take other processes with them."""
+def check_memory(workers: int) -> None:
+    """Raises UserError for more trainers than this machine can hold: sixty on a laptop would take other
+    processes with them."""
     need, free = workers * _TRAINER, free_memory()
     if workers > len(os.sched_getaffinity(0)) and need > free:
         raise UserError(

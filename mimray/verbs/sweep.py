@@ -8,6 +8,8 @@ from typing import Any
 from mimray.errors import RunFailed, UserError
 from mimray.evaluate.table_files import table_files
 from mimray.study.cell import Cell
+from mimray.study.placing import hosts_here, plan_all
+from mimray.study.reading.wording import count
 from mimray.study.sweeps.choosing import choice_of
 from mimray.study.sweeps.folder import SweepFolder
 from mimray.study.sweeps.grid import load_sweep
@@ -25,7 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run what is not finished and print the table; exit 3 if a trial failed."""
     sweep, cells = load_sweep(arguments.sweep, arguments.overrides)
     objective, folder = objective_of(sweep, cells), SweepFolder(sweep, cells)
-    if not arguments.status:
+    if arguments.dry_run:
+        _check(sweep, cells, objective)
+    elif not arguments.status:
         _run(sweep, cells, objective, folder)
     rows = sweep_rows(sweep, cells, objective, folder)
     result = _result(sweep, cells, objective, folder, rows)
@@ -69,6 +73,20 @@ def _run(sweep: Sweep, cells: list[Cell], objective: Objective, folder: SweepFol
                 best = best_of(candidates(sweep, rows))
                 told = {} if best is None else {"sweep/best": best.objective}
                 copy.close(cells, status, told, files)
+
+
+def _check(sweep: Sweep, cells: list[Cell], objective: Objective) -> None:
+    """What can be known without Ray, and a line on the trials."""
+    choice = choice_of(sweep, cells)
+    _check_data(cells)
+    check_objective(objective, cells)
+    line = count(choice.total, "trial")
+    hosts = hosts_here(max(cell.recipe.speed.most_workers for cell in cells))
+    if hosts is not None:
+        line += (
+            f", {plan_all([cell.recipe for cell in cells], hosts).at_once} at once on this machine"
+        )
+    Console().say(f"{sweep.name}: {line}")
 
 
 def _check_data(cells: list[Cell]) -> None:

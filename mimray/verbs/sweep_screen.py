@@ -101,6 +101,8 @@ def _best(sweep: Sweep, rows: Rows, best: dict[str, Any]) -> str:
     line += ")"
     if best["deviation"] is None:
         line += "; one run each says nothing of noise between seeds"
+    if equal := sum(one.objective == best["objective"] for one in compared(known)) - 1:
+        line += f"; as good: {equal} more"
     if few := len(known) - len(compared(known)):
         line += f"; left out, with fewer finished runs: {few}"
     return f"{line}."

@@ -29,4 +29,4 @@ def test_trainers_that_have_memory_or_a_cpu_each(monkeypatch, workers, cpus):
     """What a CPU each is given is not ours to refuse: their memory may be all but shared."""
     monkeypatch.setattr(cluster, "free_memory", lambda: 4 * GIB)
     monkeypatch.setattr(cluster.os, "sched_getaffinity", lambda _: set(range(cpus)))
-    cluster._check_memory(workers)
+    cluster.check_memory(workers)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from mimray.errors import UserError
 from mimray.recipe import Recipe, load_recipe
+from mimray.recipe.yaml_file import read_settings
 from mimray.settings_errors import explain, nearest
 from mimray.shares import share
 from mimray.study.cell import Cell
@@ -80,9 +81,9 @@ def _read(path: str) -> Study:
             f"no study {path!r}: a YAML file, like tuning/scaling_photos.yaml, or a study's folder"
         )
     try:
-        settings = {"name": file.stem} | yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{file}: not a study: {' '.join(str(error).split())}") from None
+        settings = {"name": file.stem} | read_settings(file, "a study")
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
     if strange := [str(name) for name in settings if name not in Study.model_fields]:
         known = nearest(strange[0], list(Study.model_fields))
         raise UserError(f"{file}: {strange[0]} is not a setting of a study{known}")

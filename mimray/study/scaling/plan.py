@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +14,6 @@ from mimray.study.scaling.frozen import FrozenStep
 from mimray.study.scaling.losses import LossesStep
 from mimray.study.scaling.steps import FinetuneStep, Pretrain, Step, check_steps
 from mimray.study.sweeps.sweep import Finetune
-from mimray.train.cluster import private_cpus
 from mimray.train.resources import Node
 
 
@@ -88,17 +86,6 @@ class Needs:
         for cell in cells:
             for step in steps:
                 self.of(cell, step)
-
-
-def own_hosts(laid: Laid, steps: Sequence[Step]) -> list[Node] | None:
-    """What a private Ray will have, known without starting it; None where RAY_ADDRESS names a cluster."""
-    import torch
-
-    if os.environ.get("RAY_ADDRESS"):
-        return None
-    return [
-        Node("this machine", private_cpus(most_workers(laid, steps)), torch.cuda.device_count())
-    ]
 
 
 def most_workers(laid: Laid, steps: Sequence[Step]) -> int:

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from mimray.durations import Clock
 from mimray.errors import UserError
 from mimray.recipe import CLASSIFIED, Mask, Recipe, load_recipe
+from mimray.recipe.yaml_file import read_settings
 from mimray.settings_errors import explain, nearest
 from mimray.study.cell import Cell
 from mimray.study.sweeps.combinations import combinations_of
@@ -42,6 +42,11 @@ def load_sweep(path: str, overrides: list[str]) -> tuple[Sweep, list[Cell]]:
     if not file.is_file():
         raise UserError(f"no sweep {path!r}: a YAML file, like tuning/mask_grid.yaml")
     sweep = _read(file)
+    for name in (word.partition("=")[0] for word in overrides):
+        if name in sweep.names:
+            raise UserError(
+                f"{name} varies in the grid of {path}: leave the word out, or change the grid"
+            )
     combinations = combinations_of(sweep)
     recipes = [_recipe(sweep, values, overrides) for values in combinations]
     _check_looks(sweep, recipes)
@@ -55,9 +60,9 @@ def load_sweep(path: str, overrides: list[str]) -> tuple[Sweep, list[Cell]]:
 
 def _read(file: Path) -> Sweep:
     try:
-        settings = {"name": file.stem} | yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        raise UserError(f"{file}: not a sweep: {' '.join(str(error).split())}") from None
+        settings = {"name": file.stem} | read_settings(file, "a sweep")
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
     if strange := [name for name in settings if name not in Sweep.model_fields]:
         known = nearest(str(strange[0]), list(Sweep.model_fields))
         raise UserError(f"{file}: {strange[0]} is not a setting of a sweep{known}")

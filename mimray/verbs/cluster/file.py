@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mimray.environment import is_loopback
 from mimray.errors import UserError
+from mimray.recipe.yaml_file import read_yaml
 from mimray.verbs.cluster.shell import programs
 
 _HOST = re.compile(r"--dashboard-host(?:=|\s+)(\S*)")
@@ -27,11 +26,11 @@ class ClusterFile:
     def read(cls, path: str) -> ClusterFile:
         """Raises UserError for a file that is none, and for one that would start an open cluster."""
         try:
-            config = yaml.safe_load(Path(path).read_text())
+            config = read_yaml(Path(path))
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}; name a file like cluster.yaml") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from None
         if not isinstance(config, dict) or not isinstance(config.get("provider"), dict):
             raise UserError(
                 f"{path}: names no provider; take cluster.yaml and edit its three places"

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from mimray.errors import RunFailed, UserError
 from mimray.evaluate.cells import Draws
 from mimray.study.cell import Cell
+from mimray.study.placing import hosts_here
 from mimray.study.scaling.budget import choose_cells
 from mimray.study.scaling.cells import Laid, load_study, said
 from mimray.study.scaling.copy import study_copy
@@ -23,7 +24,7 @@ from mimray.study.scaling.hours import (
     unit_of,
 )
 from mimray.study.scaling.measuring import MeasureStep
-from mimray.study.scaling.plan import Needs, open_study, own_hosts
+from mimray.study.scaling.plan import Needs, most_workers, open_study
 from mimray.study.scaling.progress import settle
 from mimray.study.scaling.steps import Drawings, Step
 from mimray.train.console import Console
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             stack.enter_context(folder.held())
         steps = open_study(laid, folder)
         session = Session(laid, steps, stack)
-        hosts = own_hosts(laid, steps) or [host.node for host in session.hosts()]
+        hosts = hosts_here(most_workers(laid, steps)) or [host.node for host in session.hosts()]
         needs = Needs(hosts)
         needs.check(laid.cells, steps)
         if not arguments.dry_run:

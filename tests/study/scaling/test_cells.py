@@ -102,6 +102,8 @@ def test_its_folder_says_the_same_again(lay_out, monkeypatch):
     ("text", "says"),
     [
         ("[1, 2]", "not a study"),
+        ("", "not a study: it holds no settings"),
+        ("recipe: demo\nrecipe: demo", "recipe is set twice"),
         ("encodrs: [vit_nano]", "encodrs is not a setting of a study; did you mean encoders"),
         ("encoders: [vit_nano]\nlengths: [1]", "has no subsets; a study needs recipe, encoders"),
         (REST.replace("[10, 20]", "[]"), "lengths=[]: list should have at least 1 item"),
@@ -130,7 +132,7 @@ def test_its_folder_says_the_same_again(lay_out, monkeypatch):
 )
 def test_what_does_not_fit_is_said_in_a_line(lay_out, text, says):
     with pytest.raises(UserError) as told:
-        lay_out(text, head="" if text == "[1, 2]" else SMALL)
+        lay_out(text, head="" if text in ("", "[1, 2]") else SMALL)
     assert says in str(told.value) and "\n" not in str(told.value)
 
 

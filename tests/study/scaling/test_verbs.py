@@ -69,7 +69,7 @@ def test_a_budget_that_pays_for_nothing(study, capsys):
     ("words", "says"),
     [
         (["speed.cpus_per_worker=1000"], "the largest host has"),
-        (["speed.device=gpu", "speed.workers=64"], "speed.workers=64 need a GPU each"),
+        (["speed.device=gpu", "speed.workers=8"], "speed.workers=8 need a GPU each"),
         (["mask.unit=7"], "mask.unit=7 does not divide"),
         (["data.train=/nowhere"], "/nowhere"),
     ],

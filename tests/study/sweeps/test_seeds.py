@@ -119,3 +119,8 @@ def test_losses_that_do_not_compare_are_not_printed(capsys):
     assert head.split()[3:] == ["val/reference_skill", "AvgDist", "val/reference_loss", "steps"]
     assert "0.7500" in row and "0.5000" not in row
     assert "val/loss" not in shown(capsys, masks, rows)
+
+
+def test_what_is_as_good_as_the_best_is_said(capsys):
+    out = shown(capsys, SEEDS, rows_of({0.1: [0.5] * 3, 0.2: [0.5] * 3, 0.3: [0.2] * 3}))
+    assert "; as good: 1 more." in out
