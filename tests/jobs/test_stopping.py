@@ -16,12 +16,15 @@ import torch
 from tests.cluster.clusters import REPOSITORY
 from tests.evaluate.test_checkpoint import weights_file
 from tests.faults.harness import cmdline, family
+from tests.study.scaling import tiny
 from tests.train.finetuning import TINY as FINETUNING
 from tests.train.runs import TINY, environment
 
 pytestmark = pytest.mark.slow  # real processes, a Ray each: two minutes
 GRACE = 30.0
 PHOTOS = ["--data", "builtin:photos/train"]
+STUDY = "  speed.workers: 1\nencoders: [vit_nano]\nsubsets: [100%]\nlengths: [100000]\n"
+SWEEP = "  speed.workers: 1\n  schedule.length: 100000it\ngrid: {mask.ratio: [0.4, 0.6]}\n"
 
 
 @dataclass
@@ -123,6 +126,25 @@ def test_finetuning(tmp_path):
         job.wait_for((tmp_path / "runs/run/metrics.jsonl").exists)
         assert_stops(job)
     assert list((tmp_path / "runs/run/checkpoints").glob("*/manifest.json"))
+
+
+def test_a_study_keeps_its_table_and_checkpoints(tmp_path):
+    (tmp_path / "long.yaml").write_text(tiny.STUDY + STUDY)
+    with started(tmp_path, "scaling_study", str(tmp_path / "long.yaml")) as job:
+        job.wait_for(lambda: list(tmp_path.glob("runs/long-*/metrics.jsonl")))
+        assert_stops(job)
+    assert list(tmp_path.glob("runs/long-*/checkpoints/*/manifest.json"))
+    assert (tmp_path / "runs/studies/long/table.csv").is_file()
+
+
+def test_a_sweep_keeps_its_table(tmp_path):
+    (tmp_path / "long.yaml").write_text(
+        tiny.STUDY + SWEEP + "reference_mask: {unit: 8, ratio: 0.5}\n"
+    )
+    with started(tmp_path, "sweep", str(tmp_path / "long.yaml")) as job:
+        job.wait_for(lambda: list(tmp_path.glob("runs/long-*/metrics.jsonl")))
+        assert_stops(job)
+    assert (tmp_path / "runs/sweeps/long/table.csv").is_file()
 
 
 def test_an_analysis_keeps_its_shards(tmp_path, weights):
