@@ -146,3 +146,16 @@ def test_a_trial_that_fails_leaves_the_others_and_optuna_learns_from_them(tmp_pa
         assert row["status"] == ("failed" if failed else "finished")
         assert failed == bool(row["reason"]) and "\n" not in (row["reason"] or "")
     assert finish(tmp_path, "--status", *often, status=3)["cells"] == cells
+
+
+def test_optuna_chooses_within_a_range(tmp_path):
+    pytest.importorskip("optuna")
+    text = SWEEP.partition("grid:")[0].replace("length: 100it", "length: 20it")
+    text += "grid: {optim.lr: {low: 0.001, high: 0.01, log: true}}\nsearch: optuna\nsamples: 3\n"
+    (tmp_path / "tiny.yaml").write_text(text)
+    cells = finish(tmp_path)["cells"]
+    rates = [row["optim.lr"] for row in cells]
+    assert len(set(rates)) == 3 and all(0.001 <= rate <= 0.01 for rate in rates)
+    assert {row["status"] for row in cells} == {"finished"}
+    before = records(tmp_path)
+    assert finish(tmp_path)["cells"] == cells and records(tmp_path) == before
