@@ -42,7 +42,8 @@ def _last_step(gain: Gain, table: StudyTable) -> str:
     if gain.factor in CHOSEN_BY_LOSS:
         said = [f"{what} {say(one.mean)}" for what, one, say in changes]
         return f"{_step_name(gain)}: {'; '.join(said)} ({_NO_TEST})."
-    said = [change(what, one.mean, one.interval, say) for what, one, say in changes]
+    few = "one data set only" if gain.factor == "model" else "one model only"
+    said = [change(what, one.mean, one.interval, few, say) for what, one, say in changes]
     return f"{_step_name(gain)}: {'; '.join(said)}."
 
 

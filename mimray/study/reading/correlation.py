@@ -26,7 +26,7 @@ Loss = Callable[[Run], float | None]
 @dataclass(frozen=True)
 class Correlation:
     """Of `runs` runs. Coefficients are None for fewer than three runs, or where nothing varies; their
-    90 % intervals (bootstrap over pairs) where there are fewer than four pairs."""
+    90 % intervals (bootstrap over pairs) where there are fewer than seven pairs."""
 
     runs: int
     pearson: float | None
@@ -58,7 +58,8 @@ def train_loss(run: Run) -> float | None:
 
 
 def correlations(table: StudyTable, loss: Loss = val_loss) -> dict[str, dict[str, Correlation]]:
-    """By task, then by `all`, `not_overfitting` and `overfitting`."""
+    """By task, then by `all`, `not_overfitting` and `overfitting`; the last two are of no runs where no
+    pair shows whether it over-fits."""
     kinds = split_runs(table)
     return {
         task: {kind: _correlate(runs, task, loss) for kind, runs in kinds.items()}

@@ -75,7 +75,8 @@ def gains(table: StudyTable) -> list[Gain]:
     end = [run for run in table.runs if run.iterations == longest]
     fine_end = [run for run in end if run.pair not in bad]
     longer = _last(_steps(table.runs, _pair, _length), _length)
-    on_most = [step for step in longer if step.before.data == _most_data(table.runs)]
+    most = _most_data(table.runs)
+    on_most = [step for step in longer if step.before.data == most]
     falling = [step for step in longer if step.before.pair not in bad]
     more_data = _steps(end, _model_and_source, _images)
     found = [
@@ -160,10 +161,21 @@ def _usual_source(runs: Sequence[Run]) -> str:
     return Counter(run.source for run in runs).most_common(1)[0][0]
 
 
-def _most_data(runs: Sequence[Run]) -> str:
-    """The data set with the most pictures of the source that most runs are of."""
+def _most_data(runs: Sequence[Run]) -> str | None:
+    """The data set with the most pictures of the source that most runs are of; None where that source has
+    one data set, or nobody knows which of them is the largest."""
     usual = _usual_source(runs)
-    return max((r for r in runs if r.source == usual), key=lambda run: run.images or 0.0).data
+    own = [run for run in runs if run.source == usual]
+    largest = _largest(own)
+    return None if largest is None or all(r.data == largest.data for r in own) else largest.data
+
+
+def _largest(runs: Sequence[Run]) -> Run | None:
+    """A run on the most pictures of a source; None where one has no known number, or two have the most."""
+    sizes = {run.data: run.images for run in runs}
+    first = max(runs, key=lambda run: run.images or 0.0)
+    unknown = None in sizes.values() or list(sizes.values()).count(first.images) > 1
+    return None if unknown and len(sizes) > 1 else first
 
 
 def _other_sources(runs: Sequence[Run]) -> list[list[_Step]]:
@@ -171,9 +183,10 @@ def _other_sources(runs: Sequence[Run]) -> list[list[_Step]]:
     if not runs:
         return []
     usual = _usual_source(runs)
-    whole: dict[tuple[str, str], Run] = {}
-    for run in sorted(runs, key=lambda run: run.images or 0.0):
-        whole[run.source, run.model] = run
+    families: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        families.setdefault((run.source, run.model), []).append(run)
+    whole = {which: most for which, own in families.items() if (most := _largest(own)) is not None}
     return [
         [
             _Step(before, after)

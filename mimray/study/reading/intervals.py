@@ -16,7 +16,11 @@ T = TypeVar("T")
 Interval = tuple[float, float]
 
 LEVEL = 0.90
-LEAST_GROUPS = 4  # fewer, and resampling knows hardly any other table than this one
+LEAST_GROUPS = 7
+"""Fewer, and an interval by resampling is far too sure of itself. Four pairs stand in a perfect order by
+luck in one table of twelve, and so does every resample of them: the interval is from 1 to 1. Of normal
+values that go together with 0.9, the interval of Spearman's coefficient misses the truth in 41 of 100
+tables of four pairs, in 26 of five, 14 of six, 9 of seven and in no more than it should from there on."""
 
 
 class CannotSay(ValueError):
@@ -48,7 +52,7 @@ def percentile_interval(values: Sequence[float]) -> Interval | None:
 
 
 def resampled(groups: Sequence[Sequence[T]], draws: int, seed: int) -> Iterator[list[T]]:
-    """Tables like this one: as many groups, drawn with replacement. Nothing for fewer than four groups."""
+    """Tables like this one: as many groups, drawn with replacement. Nothing for fewer than seven groups."""
     if len(groups) < LEAST_GROUPS:
         return
     generator = np.random.default_rng(seed)
@@ -65,7 +69,7 @@ def bootstrap(
 ) -> Interval | None:
     """The percentile interval of a statistic over resampled groups; draws that have none are left out.
 
-    None for fewer than four groups, or where less than half of the draws have the statistic.
+    None for fewer than seven groups, or where less than half of the draws have the statistic.
     """
     values = [v for items in resampled(groups, draws, seed) if (v := statistic(items)) is not None]
     return percentile_interval(values) if len(values) >= draws / 2 else None

@@ -20,6 +20,7 @@ from mimray.study.reading.wording import (
 
 DOUBLED = {"length": "the length", "model": "the parameters", "data": "the pictures"}
 _SYMBOLS = {"data": "D pictures", "model": "N parameters", "length": "T iterations"}
+_FINE = " that do not over-fit"
 _FLATTERED = ", flattered, for cells whose loss rose are left out"
 _NOT_SHOWN = (
     "whether twice the length pays, for the loss is not sure to fall where no cell is left out"
@@ -34,7 +35,12 @@ def law_sentences(fitted: FittedLaw, found: Findings) -> list[str]:
     """The formula, a doubling of each factor from the law's reference, and which of them pays most."""
     chosen = bool(found.overfitting)
     shown = not chosen or _length_lowers(found)
-    said = [_formula(fitted), _next_doublings(fitted, chosen, shown), _verdict(fitted, shown)]
+    fine = _FINE if chosen else ""
+    said = [
+        _formula(fitted, fine),
+        _next_doublings(fitted, chosen, shown),
+        _verdict(fitted, shown, fine),
+    ]
     if "length" in fitted.law.terms and not shown:
         said.append(cannot_say(_NOT_SHOWN))
     return said
@@ -53,7 +59,7 @@ def _length_lowers(found: Findings) -> bool:
 # ----- the formula ----------------------------------------------------------------------------------------
 
 
-def _formula(fitted: FittedLaw) -> str:
+def _formula(fitted: FittedLaw, fine: str) -> str:
     law = fitted.law
     floor = fitted.interval(lambda law: law.floor)
     between = f" ({loss(floor[0])} to {loss(floor[1])})" if floor else ""
@@ -61,7 +67,7 @@ def _formula(fitted: FittedLaw) -> str:
     symbols = listed(_symbol(factor, term) for factor, term in law.terms.items())
     shifts = [f"on {source} {loss_change(by)}" for source, by in law.shifts.items() if by]
     return (
-        f"Law of the {count(fitted.runs, 'run')} that do not over-fit: "
+        f"Law of the {count(fitted.runs, 'run')}{fine}: "
         f"L = {loss(law.floor)}{between}{terms}, for {symbols}; "
         f"{''.join(f'{shift}; ' for shift in shifts)}root mean square error {loss(fitted.residual)}."
     )
@@ -88,7 +94,7 @@ def _next_doublings(fitted: FittedLaw, chosen: bool, length_shown: bool) -> str:
     said = []
     for factor in sorted(fitted.law.terms, key=lambda factor: fitted.doubling(factor)[0]):
         what, (value, bounds) = f"twice {DOUBLED[factor]}", fitted.doubling(factor)
-        one = change(what, value, bounds)
+        one = change(what, value, bounds, "so few pairs")
         if factor == "length" and chosen:
             one = (one if length_shown else f"{what} {loss_change(value)}") + _FLATTERED
         said.append(one)
@@ -97,14 +103,14 @@ def _next_doublings(fitted: FittedLaw, chosen: bool, length_shown: bool) -> str:
     return f"Next, by the law, from {where}{lowest}, {VAL_LOSS} for {'; '.join(said)}."
 
 
-def _verdict(fitted: FittedLaw, length_shown: bool) -> str:
+def _verdict(fitted: FittedLaw, length_shown: bool, fine: str) -> str:
     """Which doubling pays most; those that cannot be told from it share its place.
 
     The length wins only where it is shown to lower the loss; being flattered, it may always lose.
     """
     steps = {factor: fitted.doubling(factor) for factor in fitted.law.terms}
     if all(bounds is None for _, bounds in steps.values()):
-        return cannot_say("what pays next, with too few pairs that do not over-fit")
+        return cannot_say(f"what pays next, with too few pairs{fine}")
     able = [factor for factor in steps if factor != "length" or length_shown]
     paying = [factor for factor in able if _lowers(steps[factor][1])]
     if not paying:

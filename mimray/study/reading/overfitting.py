@@ -52,10 +52,12 @@ def _steps(runs: Sequence[Run], holds: Callable[[Run, Run], bool]) -> tuple[Step
 
 
 def split_runs(table: StudyTable) -> dict[str, list[Run]]:
-    """The runs under `all`, `not_overfitting` and `overfitting`."""
+    """The runs under `all`, `not_overfitting` and `overfitting`; under `all` alone where no pair has two
+    lengths, for over-fitting shows only between lengths."""
     bad = overfitting_pairs(table)
+    shown = len(table.pairs()) < len(table.runs)
     return {
         "all": list(table.runs),
-        "not_overfitting": [run for run in table.runs if run.pair not in bad],
+        "not_overfitting": [run for run in table.runs if shown and run.pair not in bad],
         "overfitting": [run for run in table.runs if run.pair in bad],
     }

@@ -28,6 +28,7 @@ def as_json(found: Findings, said: Sequence[str], files: Sequence[str]) -> dict[
         "name": found.table.name,
         "runs": len(found.table.runs),
         "unfinished": found.table.unfinished,
+        "diverged": len(found.table.diverged),
         "level": LEVEL,
         "pearson": {kind: one.pearson for kind, one in top1.items()},
         "spearman": {kind: one.spearman for kind, one in top1.items()},

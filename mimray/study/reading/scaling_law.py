@@ -16,7 +16,7 @@ import numpy as np
 from mimray.study.reading.intervals import CannotSay, Interval, percentile_interval, resampled
 from mimray.study.reading.law import Law, sizes_of
 from mimray.study.reading.law_fit import Array, LawFit
-from mimray.study.reading.overfitting import split_runs
+from mimray.study.reading.overfitting import overfitting_pairs
 from mimray.study.reading.table import Run, StudyTable
 
 ASSUMED = (0.1, 1.0)
@@ -60,19 +60,18 @@ def fit_law(table: StudyTable, draws: int = 400, seed: int = 0) -> FittedLaw:
     Raises CannotSay where models or data have no known size, no factor varies enough, or there are too
     few runs for so many numbers.
     """
-    runs = split_runs(table)["not_overfitting"]
+    bad = overfitting_pairs(table)
+    runs = [run for run in table.runs if run.pair not in bad]
     if not runs:
         raise CannotSay("a law of runs that do not over-fit takes some")
+    fine = " that do not over-fit" if bad else ""
     _check_sizes(runs)
     fit = LawFit(runs)
     if fit.assumed.all():
-        raise CannotSay(
-            "a law takes three sizes of a model or of data, or three lengths, that do not over-fit"
-        )
+        raise CannotSay(f"a law takes three sizes of a model or of data, or three lengths{fine}")
     if len(runs) < fit.numbers + 2:
         raise CannotSay(
-            f"a law of {fit.numbers} numbers takes {fit.numbers + 2} runs that do not over-fit, and "
-            f"there are {len(runs)}"
+            f"a law of {fit.numbers} numbers takes {fit.numbers + 2} runs{fine}, and there are {len(runs)}"
         )
     middle = math.sqrt(ASSUMED[0] * ASSUMED[1])
     best = fit.solve(runs, [np.where(fit.assumed, middle, start) for start in _STARTS])

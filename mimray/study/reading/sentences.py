@@ -13,7 +13,7 @@ from mimray.study.reading.extrapolation import Prediction, carried_error, covers
 from mimray.study.reading.findings import Findings, known_predictions
 from mimray.study.reading.intervals import Interval
 from mimray.study.reading.overfitting import Overfitting, split_runs
-from mimray.study.reading.table import Run, StudyTable
+from mimray.study.reading.table import TOP1, Cell, Run, StudyTable
 from mimray.study.reading.wording import (
     VAL_LOSS,
     cannot_say,
@@ -26,15 +26,45 @@ from mimray.study.reading.wording import (
     task_name,
 )
 
+_NAMED = 3  # of the cells that are left out
+_OF = {
+    "all": "",
+    "not_overfitting": " of pairs that do not over-fit",
+    "overfitting": " of pairs that over-fit",
+}
+
 
 def sentences(found: Findings) -> list[str]:
-    """Over-fitting; what paid and pays next; what the validation loss predicts; extrapolation."""
+    """What is left out; over-fitting; what paid and pays next; what the loss predicts; extrapolation."""
     return [
+        *_left_out(found.table),
         *_overfitting(found.table, list(found.overfitting.values())),
         *advice(found),
         *_proxy(found),
         *_extrapolation(found),
     ]
+
+
+# ----- what is left out -----------------------------------------------------------------------------------
+
+
+def _left_out(table: StudyTable) -> list[str]:
+    every = len(table.runs) + len(table.diverged) + table.unfinished
+    kinds = {
+        f"diverged (a {VAL_LOSS} that is not finite)": table.diverged,
+        f"not finished (no {VAL_LOSS})": table.waiting,
+    }
+    return [
+        f"Left out: of {count(every, 'run')} {len(cells)} {what}: {_first(cells)}."
+        for what, cells in kinds.items()
+        if cells
+    ]
+
+
+def _first(cells: Sequence[Cell]) -> str:
+    named = [f"{model} on {data} at {in_iterations(n)}" for model, data, n in cells[:_NAMED]]
+    more = len(cells) - len(named)
+    return listed([*named, f"{more} more"] if more else named)
 
 
 # ----- over-fitting ---------------------------------------------------------------------------------------
@@ -65,8 +95,9 @@ def _which(bad: Sequence[Overfitting], pairs: int) -> str:
                 models.setdefault(one.data, []).append(f"{one.model} ({by})")
         on = "; ".join(f"{listed(names)} on {data}" for data, names in models.items())
         where.append(f"From {in_iterations(step[0])} to {in_iterations(step[1])}: {on}.")
+    over_fit, their = ("over-fits", "its") if len(bad) == 1 else ("over-fit", "their")
     return (
-        f"Of {what} {len(bad)} over-fit, which is to say that longer training raised their {VAL_LOSS}. "
+        f"Of {what} {len(bad)} {over_fit}, which is to say that longer training raised {their} {VAL_LOSS}. "
         + " ".join(where)
     )
 
@@ -75,6 +106,8 @@ def _falls(bad: Sequence[Overfitting]) -> list[str]:
     falling = [f"{one.model} on {one.data}" for one in bad if one.falls]
     if not falling:
         return []
+    if len(bad) == 1:
+        return ["Its top-1 fell with longer training."]
     return [
         f"Of these {len(bad)}, top-1 fell with longer training in {len(falling)}: {listed(falling)}."
     ]
@@ -84,16 +117,22 @@ def _falls(bad: Sequence[Overfitting]) -> list[str]:
 
 
 def _proxy(found: Findings) -> list[str]:
+    if not any(run.scores for run in found.table.runs):
+        return [
+            cannot_say(f"what the {VAL_LOSS} predicts, for no run has a score: add a column {TOP1}")
+        ]
     said = []
-    kinds = split_runs(found.table)
+    runs = split_runs(found.table)
+    told = ("not_overfitting", "overfitting")
+    kinds = told if any(runs[kind] for kind in told) else ("all",)
     for task, by_kind in found.correlations.items():
-        for kind in ("not_overfitting", "overfitting"):
-            if kinds[kind]:
+        for kind in kinds:
+            if by_kind[kind].runs:
                 said.append(_together(by_kind[kind], kind, task, VAL_LOSS))
-            if kind == "not_overfitting" and _surely(by_kind[kind].spearman_interval):
-                said += _on_a_line(kinds[kind], task, found.table)
+            if kind != "overfitting" and _surely(by_kind[kind].spearman_interval):
+                said += _on_a_line(runs[kind], task, found.table)
     for task, by_kind in found.train_correlations.items():
-        for kind in ("not_overfitting", "overfitting"):
+        for kind in kinds:
             if by_kind[kind].runs:
                 said.append(_together(by_kind[kind], kind, task, "training loss"))
     return said
@@ -124,10 +163,7 @@ def _surely(bounds: Interval | None) -> bool:
 
 
 def _together(one: Correlation, kind: str, task: str, which: str) -> str:
-    of = "that over-fit" if kind == "overfitting" else "that do not over-fit"
-    start = (
-        f"{which.capitalize()} and {task_name(task)} over {count(one.runs, 'run')} of pairs {of}"
-    )
+    start = f"{which.capitalize()} and {task_name(task)} over {count(one.runs, 'run')}{_OF[kind]}"
     if one.pearson is None or one.spearman is None:
         return f"{start}: cannot say, with so few or so alike."
     figures = f"Spearman {one.spearman:.3f}, Pearson {one.pearson:.3f}"
@@ -158,11 +194,15 @@ def _extrapolation(found: Findings) -> list[str]:
             f"{before} taken as it is: {loss(carried)}); {sum(map(covers, known))} of {len(known)} lie "
             "in their 90 % intervals."
         )
-    return said + [_expected(one, last) for one in found.predictions if one.actual is None]
+    return said + [_expected(one, found.table) for one in found.predictions if one.actual is None]
 
 
-def _expected(one: Prediction, last: str) -> str:
-    said = f"{one.model} on {one.data}, not trained to {last}, should come to {loss(one.predicted)}"
+def _expected(one: Prediction, table: StudyTable) -> str:
+    longest = table.lengths()[-1]
+    diverged = (one.model, one.data, longest) in table.diverged
+    why = "which diverged on its way" if diverged else "not trained"
+    came = "should have come" if diverged else "should come"
+    said = f"{one.model} on {one.data}, {why} to {in_iterations(longest)}, {came} to {loss(one.predicted)}"
     if one.low is None or one.high is None:
         return f"{said}; cannot say how sure that is."
     return f"{said} ({loss(one.low)} to {loss(one.high)})."

@@ -1,47 +1,38 @@
 """The table of a study: a run a row, as a CSV or Parquet file or in a study's folder.
 
-Needed are the columns `model`, `data`, `iterations`, `val_loss` and `top1`, under these or mimray's own
-names; `train_loss`, `params`, `images`, `source` and the scores of other tasks are taken where they stand.
+Needed are the columns `model`, `data`, `iterations` and `val_loss`, under these or mimray's own names;
+`top1`, `train_loss`, `params`, `images`, `source` and the scores of other tasks are taken where they stand.
 Other columns are left alone. A cell without a number is one that has not been measured.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from mimray.errors import UserError
 from mimray.study.reading.sizes import known_images, known_parameters, split_share
+from mimray.study.reading.table_columns import (
+    TOP1,
+    Columns,
+    as_count,
+    as_measured,
+    as_number,
+    as_top1,
+)
+from mimray.study.reading.table_file import Row, find_table, read_rows
+
+T = TypeVar("T")
 
 Pair = tuple[str, str]
 """A model and the data that it was trained on, whatever the length."""
+Cell = tuple[str, str, int]
+"""A model, its data and the length in iterations."""
 
-TOP1 = "top1"
 LEAST_RUNS = 3  # two points lie on a line whatever they are
-
-_NEEDED = {
-    "model": ("encoder", "model.encoder"),
-    "data": ("subset", "data.subset"),
-    "iterations": ("length", "steps"),
-    "val_loss": ("val/loss",),
-    TOP1: ("finetune/top1",),
-}
-_OPTIONAL = {
-    "train_loss": ("train/loss",),
-    "params": ("parameters",),
-    "images": (),
-    "source": (),
-}
-_TASKS = ("inat18", "ade20k", "coco")  # the paper's others, beside names like depth/rmse
-_NO_TASKS = ("train", "val", "speed", "run")  # what stands before the slash of other metrics
-_COUNT = re.compile(r"(?P<number>\d+(?:\.\d*)?(?:[eE]\+?\d+)?)\s*(?P<unit>[kKMBG]?)(?:it)?")
-_UNITS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9}
 
 
 @dataclass(frozen=True)
@@ -63,15 +54,26 @@ class Run:
     def pair(self) -> Pair:
         return self.model, self.data
 
+    @property
+    def cell(self) -> Cell:
+        return self.model, self.data, self.iterations
+
 
 @dataclass(frozen=True)
 class StudyTable:
-    """The runs that have a validation loss; `unfinished` counts the rows that have none."""
+    """The runs that have a finite validation loss. `diverged`: cells whose loss is not finite;
+    `waiting`: cells that have none yet."""
 
     name: str
     runs: tuple[Run, ...]
     tasks: tuple[str, ...] = (TOP1,)
-    unfinished: int = 0
+    waiting: tuple[Cell, ...] = ()
+    diverged: tuple[Cell, ...] = ()
+
+    @property
+    def unfinished(self) -> int:
+        """How many cells have no validation loss yet."""
+        return len(self.waiting)
 
     def pairs(self) -> dict[Pair, tuple[Run, ...]]:
         """The runs of each pair, the shortest first; pairs in the order of the table."""
@@ -93,148 +95,121 @@ class StudyTable:
 def read_table(place: str) -> StudyTable:
     """Read a CSV or Parquet file, or the `table.parquet` or `table.csv` of a study's folder.
 
-    Raises UserError in one line where there is none, a column is missing, a value cannot be read,
-    a cell stands twice, or fewer than three runs are finished.
+    Raises UserError in one line where there is none, a column is missing or stands twice, a value cannot
+    be read or be true, rows disagree, a cell stands twice, or fewer than three runs are finished.
     """
-    file = _find(place)
-    columns, rows = _parquet(file) if file.suffix == ".parquet" else _csv(file)
-    names = _names(file, columns)
+    file = find_table(place)
+    header, rows = read_rows(file)
+    columns = Columns(file, header)
     if not rows:
         raise UserError(f"{file}: the table is empty; it needs a row for each run")
-    tasks = (TOP1, *(name for name in columns if _is_task(name, names)))
-    runs = [_run(file, number, row, names, tasks) for number, row in enumerate(rows, start=1)]
-    finished = [run for run in runs if run is not None]
-    _check(file, finished)
+    _check_top1(columns, rows)
+    sizes = _Sizes(columns, rows)
+    runs: list[Run] = []
+    left: dict[str, list[Cell]] = {"waiting": [], "diverged": []}
+    for row in rows:
+        cell, loss = _cell(columns, row), columns.read(row, "val_loss", as_number)
+        if loss is None or not math.isfinite(loss):
+            left["waiting" if loss is None else "diverged"].append(cell)
+        else:
+            runs.append(_run(columns, row, cell, loss, sizes))
+    _check_runs(file, runs)
+    scored = (task for task in columns.tasks if any(task in run.scores for run in runs))
     return StudyTable(
         file.parent.name if file.stem == "table" else file.stem,
-        tuple(finished),
-        tuple(t for t in tasks if t == TOP1 or any(t in run.scores for run in finished)),
-        len(runs) - len(finished),
+        tuple(runs),
+        (TOP1, *scored),
+        **{kind: tuple(cells) for kind, cells in left.items()},
     )
 
 
-def _find(place: str) -> Path:
-    path = Path(place).expanduser().absolute()
-    if path.is_dir():
-        for name in ("table.parquet", "table.csv"):
-            if (path / name).is_file():
-                return path / name
-        raise UserError(f"{path}: holds neither table.parquet nor table.csv; is it a study?")
-    if not path.is_file():
-        raise UserError(f"{path}: no such table; give a .csv or .parquet file, or a study's folder")
-    if path.suffix not in (".csv", ".parquet"):
-        raise UserError(f"{path}: a table ends in .csv or .parquet")
-    return path
+def _cell(columns: Columns, row: Row) -> Cell:
+    model, data = (columns.needed(row, name, str) for name in ("model", "data"))
+    return model, data, round(columns.needed(row, "iterations", as_count))
 
 
-def _csv(file: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    try:
-        reader = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8-sig")))
-        rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file}: not a CSV file: {error}") from None
-    return list(reader.fieldnames or ()), rows
-
-
-def _parquet(file: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(file).read()
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file}: not a Parquet file: {' '.join(str(error).split())}") from None
-    return table.column_names, table.to_pylist()
-
-
-def _names(file: Path, columns: list[str]) -> dict[str, str]:
-    """What each of our columns is called in the table."""
-    found = {}
-    for name, others in (_NEEDED | _OPTIONAL).items():
-        called = next((n for n in (name, *others) if n in columns), None)
-        if called is not None:
-            found[name] = called
-    if missing := [name for name in _NEEDED if name not in found]:
-        raise UserError(
-            f"{file}: has no column {missing[0]}; a study's table needs {', '.join(_NEEDED)}"
-        )
-    return found
-
-
-def _is_task(column: str, names: dict[str, str]) -> bool:
-    kind, slash, _ = column.partition("/")
-    return column in _TASKS or bool(
-        slash and kind not in _NO_TASKS and column not in names.values()
-    )
-
-
-def _run(
-    file: Path, number: int, row: dict[str, Any], names: dict[str, str], tasks: tuple[str, ...]
-) -> Run | None:
-    """A row's run, or None where it has no validation loss."""
-
-    def of(name: str) -> Any:
-        return row.get(names.get(name, name))
-
-    try:
-        val_loss, iterations = _number(of("val_loss")), _count(of("iterations"))
-        scores = {task: _number(of(task)) for task in tasks}
-        parameters, images = _count(of("params")), _count(of("images"))
-        train_loss = _number(of("train_loss"))
-    except ValueError as error:
-        raise UserError(f"{file}: row {number}: {error}") from None
-    model, data = (str(of(name) or "").strip() for name in ("model", "data"))
-    if not model or not data or not iterations:
-        raise UserError(f"{file}: row {number}: needs model, data and iterations")
-    if val_loss is None:
-        return None
+def _run(columns: Columns, row: Row, cell: Cell, loss: float, sizes: _Sizes) -> Run:
+    read = {task: columns.read(row, task, as_measured) for task in columns.tasks}
+    scores = {TOP1: columns.read(row, TOP1, as_top1), **read}
+    model, data, iterations = cell
     return Run(
         model=model,
         data=data,
-        iterations=round(iterations),
-        val_loss=val_loss,
+        iterations=iterations,
+        val_loss=loss,
         scores={task: score for task, score in scores.items() if score is not None},
-        train_loss=train_loss,
-        parameters=parameters or known_parameters(model),
-        images=images or known_images(data) or split_share(data)[1],
-        source=str(of("source") or split_share(data)[0]),
+        train_loss=columns.read(row, "train_loss", as_measured),
+        parameters=sizes.parameters.get(model) or known_parameters(model),
+        images=sizes.images[data],
+        source=sizes.sources[data],
     )
 
 
-def _number(value: Any) -> float | None:
-    """A finite number; None for what is empty or was not finite."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{value!r} is not a number") from None
-    return number if math.isfinite(number) else None
+class _Sizes:
+    """What a table says of models and data sets, in any of their rows.
+
+    `images` are shares for all data sets of a source where the pictures of some are not known: a share
+    and a number of pictures do not compare.
+    """
+
+    def __init__(self, columns: Columns, rows: Sequence[Row]) -> None:
+        names = dict.fromkeys(columns.needed(row, "data", str) for row in rows)
+        self.parameters = _agreed(columns, rows, "params", "model", as_count)
+        told = _agreed(columns, rows, "source", "data", str)
+        self.sources = {data: told.get(data) or split_share(data)[0] for data in names}
+        counts = _agreed(columns, rows, "images", "data", as_count)
+        pictures = {data: counts.get(data) or known_images(data) for data in names}
+        unknown = {self.sources[data] for data, count in pictures.items() if count is None}
+        self.images = {
+            data: split_share(data)[1] if count is None or self.sources[data] in unknown else count
+            for data, count in pictures.items()
+        }
 
 
-def _count(value: Any) -> float | None:
-    """A count, also as `125k`, `49M`, `1.06B` or `125000it`; None for what is empty."""
-    text = "" if value is None else str(value).strip()
-    if not text or text.lower() == "nan":
-        return None
-    match = _COUNT.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is not a count; write it like 125000, 125k or 49M")
-    return float(match["number"]) * _UNITS[match["unit"]]
+def _agreed(
+    columns: Columns, rows: Sequence[Row], name: str, by: str, how: Callable[[str], T | None]
+) -> dict[str, T]:
+    """A column's value for each model or data set. Raises UserError where two rows tell two."""
+    found: dict[str, tuple[T, Row]] = {}
+    for row in rows:
+        which, value = columns.shown(row, by), columns.read(row, name, how)
+        if value is None:
+            continue
+        first, other = found.setdefault(which, (value, row))
+        if first != value:
+            here, there = columns.shown(row, name), columns.shown(other, name)
+            said = f"of {which} is {here}, and {there} in {other.where}; give it one value"
+            raise columns.error(row, name, said)
+    return {which: value for which, (value, _) in found.items()}
 
 
-def _check(file: Path, runs: list[Run]) -> None:
-    seen: set[tuple[str, str, int]] = set()
+def _check_top1(columns: Columns, rows: Sequence[Row]) -> None:
+    """Shares and percents in one column are no differences of anything."""
+    shares: list[Row] = []
+    percents: list[Row] = []
+    for row in rows:
+        if score := columns.read(row, TOP1, as_top1):
+            (shares if score <= 1.0 else percents).append(row)
+    if shares and percents:
+        share, percent = (columns.shown(own[0], TOP1) for own in (shares, percents))
+        said = (
+            f"is {percent}, in percent, and {share}, a share of 1, in {shares[0].where}; "
+            "write all as shares, or each with a % behind it"
+        )
+        raise columns.error(percents[0], TOP1, said)
+
+
+def _check_runs(file: Path, runs: Sequence[Run]) -> None:
+    seen: set[Cell] = set()
     for run in runs:
-        cell = (*run.pair, run.iterations)
-        if cell in seen:
+        if run.cell in seen:
             raise UserError(
                 f"{file}: {run.model}, {run.data}, {run.iterations} iterations stands twice; "
                 "give each cell once"
             )
-        seen.add(cell)
+        seen.add(run.cell)
     if len(runs) < LEAST_RUNS:
         raise UserError(
-            f"{file}: {len(runs)} rows have a validation loss, too few to say anything; "
+            f"{file}: {len(runs)} rows have a validation loss that is finite, too few to say anything; "
             f"it takes {LEAST_RUNS} at least"
         )

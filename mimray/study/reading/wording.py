@@ -62,10 +62,13 @@ def score_change(task: str, table: StudyTable) -> Say:
     return lambda value: f"{table.percent() * value:+.2f} points"
 
 
-def change(what: str, mean: float, bounds: Interval | None, say: Say = loss_change) -> str:
-    """`validation loss -0.0044 (-0.0052 to -0.0035)`, and whether that is something."""
+def change(
+    what: str, mean: float, bounds: Interval | None, few: str, say: Say = loss_change
+) -> str:
+    """`validation loss -0.0044 (-0.0052 to -0.0035)`, and whether that is something; `few`: what there are
+    too few of where there are no bounds."""
     if bounds is None:
-        return f"{what} {say(mean)}, cannot say with so few"
+        return f"{what} {say(mean)}, cannot say with {few}"
     between = f"({say(bounds[0]).split()[0]} to {say(bounds[1]).split()[0]})"
     spans = ", cannot say up or down" if bounds[0] <= 0.0 <= bounds[1] else ""
     return f"{what} {say(mean)} {between}{spans}"

@@ -48,9 +48,10 @@ def test_other_names_and_columns_are_taken(table_of):
     table = table_of(
         "encoder,subset,length,val/loss,finetune/top1,train/loss,depth/rmse,coco,speed/images_per_s,images,note\n"
         "m,d,1000it,0.5,0.8,0.4,0.3,50,99,880,x\nm,d,2M,0.4,,,,,98,880,\nm,d,3,nan,0.7,,,,,880\n"
-        "m,d,4,0.3,0.7,,,,,880\n"
+        "m,d,4,0.3,0.7,,,,,880,\nm,d,5,,,,,,,,\n"
     )
-    assert table.tasks == ("top1", "depth/rmse", "coco") and table.unfinished == 1
+    assert table.tasks == ("top1", "depth/rmse", "coco")
+    assert table.diverged == (("m", "d", 3),) and table.waiting == (("m", "d", 5),)
     first, second, third = table.runs
     assert first.scores == {"top1": 0.8, "depth/rmse": 0.3, "coco": 50.0}
     assert (first.iterations, second.iterations, third.iterations) == (1000, 2_000_000, 4)
@@ -82,7 +83,7 @@ def test_the_order_of_rows_is_no_matter(table_of):
     assert table_of(HEAD + "".join(reversed(rows))).pairs() == table_of(HEAD + ROWS).pairs()
 
 
-@pytest.mark.parametrize("column", ["model", "data", "iterations", "val_loss", "top1"])
+@pytest.mark.parametrize("column", ["model", "data", "iterations", "val_loss"])
 def test_a_missing_column_is_named(table_of, column):
     with pytest.raises(UserError, match=f"has no column {column}; a study's table needs model"):
         table_of(HEAD.replace(column, "other") + ROWS)
@@ -92,13 +93,16 @@ def test_a_missing_column_is_named(table_of, column):
     ("text", "said"),
     [
         (HEAD, "the table is empty"),
-        ("", "has no column model"),
-        (HEAD + ROWS[:30], "2 rows have a validation loss, too few"),
-        (HEAD + "m,d,1,,\nm,d,2,,\nm,d,3,,\n", "0 rows have a validation loss"),
+        ("", "is empty; its first line names the columns"),
+        (HEAD + ROWS[:30], "2 rows have a validation loss that is finite, too few"),
+        (HEAD + "m,d,1,,\nm,d,2,nan,\nm,d,3,,\n", "0 rows have a validation loss that is finite"),
         (HEAD + ROWS + "m,d,500k,0.2,83\n", "m, d, 500000 iterations stands twice"),
-        (HEAD + "m,d,5 ep,0.5,80\n", "row 1: '5 ep' is not a count"),
-        (HEAD + ROWS + "m,d,1,half,80\n", "row 4: 'half' is not a number"),
-        (HEAD + "m,,1,0.5,80\n", "row 1: needs model, data and iterations"),
+        (HEAD + "m,d,5 ep,0.5,80\n", "line 2: iterations '5 ep' is not a count"),
+        (HEAD + ROWS + "m,d,1,half,80\n", "line 5: val_loss 'half' is not a number"),
+        (
+            HEAD + "m,,1,0.5,80\n",
+            "line 2: data is empty; every row needs model, data and iterations",
+        ),
     ],
 )
 def test_a_bad_table_is_refused_in_one_line(table_of, text, said):
