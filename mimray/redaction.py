@@ -9,10 +9,13 @@ import re
 HIDDEN = "***"
 
 _NAME = (
-    r"[\w-]*(?:passw(?:or)?d|secret|token|api_?key|access_?key|signature|credentials?)"
-    r"(?![a-z])[\w-]*"
+    r"[\w-]*(?:passw(?:or)?d|passphrase|secret|token|(?:api|access|account|private)_?key|signature"
+    r"|credentials?|(?<![a-zA-Z])(?:pass|sig))(?![a-z])[\w-]*"
 )
-_USER = re.compile(r"(?<=://)[^/?#@\s]*:[^/?#\s]*(?=@)")
+# What AWS gives out holds slashes, so a password goes on to the last @; digits before a slash are a port.
+_USER = re.compile(
+    r"""(?<=://)(?:[^/?#@\s"']*:(?!\d{1,5}(?:[/?#]|$))[^\s"']*|[\w.~+%-]{16,})(?=@)"""
+)
 _VALUE = re.compile(rf"""(?i)\b({_NAME})(["']?=["']?|["']\s*:\s*["'])[^\s&;,"']+""")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/-]{8,}=*")
 _ENVIRONMENT = re.compile(rf"(?i)^{_NAME}$")

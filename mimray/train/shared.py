@@ -50,6 +50,43 @@ def check_hosts(job: Job) -> None:
         job.run.filesystem.delete_file(job.run.file(marker))
 
 
+def check_store(uri: str | None) -> None:
+    """Ask every living host for MLflow's file, where the address names one: trials and cells on any of them
+    write to it, and each would make a file of its own that nobody looks at.
+
+    Raises UserError naming the first that does not see it.
+    """
+    path = (uri or "").removeprefix("sqlite:///")
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if path in ("", uri) or len(nodes) < 2:
+        return
+    marker = Path(path).parent / f".seen-{secrets.token_hex(4)}"
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    try:
+        answers = [
+            _sees.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(str(marker))
+            for node in nodes
+        ]
+        for node, answer in zip(nodes, answers, strict=True):
+            if not ray.get(answer, timeout=_ANSWER_SECONDS):
+                raise UserError(
+                    f"host {node['NodeManagerHostname']}: does not see run.tracking ({uri}), to which all "
+                    f"hosts write; name an MLflow server (docs/mlflow.md), or run.tracking=off"
+                )
+    except ray.exceptions.RayError:
+        pass  # a host that has just been lost: what runs there will say so
+    finally:
+        marker.unlink()
+
+
+@ray.remote(num_cpus=0)
+def _sees(path: str) -> bool:
+    return Path(path).exists()
+
+
 @ray.remote(num_cpus=0)
 def _look(uri: str, marker: str, sources: list[Source], files: list[str]) -> str | None:
     """What this host lacks, in a line, or None."""

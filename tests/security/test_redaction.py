@@ -22,6 +22,12 @@ CANARY = "c4n4ry-0123456789"
         (f"s3://key:{CANARY}@bucket/runs: gone", "s3://***@bucket/runs: gone"),
         (f"http://user:{CANARY}@host:5000/x", "http://***@host:5000/x"),
         (f"http://user:a@{CANARY}@host/", "http://***@host/"),
+        (f"s3://AKIA:ab/cd?#{CANARY}@bucket/runs", "s3://***@bucket/runs"),
+        (f"postgresql://mlflow:pa/{CANARY}@db/mlflow", "postgresql://***@db/mlflow"),
+        (f"https://{CANARY}@host/pictures", "https://***@host/pictures"),
+        (f"az://b/p?sv=1&sig={CANARY}", "az://b/p?sv=1&sig=***"),
+        (f"AccountKey={CANARY};x", "AccountKey=***;x"),
+        (f"DB_PASS={CANARY} ssh_passphrase={CANARY}", "DB_PASS=*** ssh_passphrase=***"),
         (f"s3://b/p?access_key={CANARY}&region=eu", "s3://b/p?access_key=***&region=eu"),
         (f"s3://b/p?region=eu&session_token={CANARY}", "s3://b/p?region=eu&session_token=***"),
         (f"https://h/p?X-Amz-Signature={CANARY}", "https://h/p?X-Amz-Signature=***"),
@@ -43,6 +49,7 @@ def test_what_is_named_like_a_secret(text, shown):
         "http://user@host/mail: user@host.org: no such file",
         "target.kind=tokens target.file=tokenizer.pt head.mask_tokens=3",
         "token     asked for on 2 host(s)",
+        "http://host:5000/path@v1 compass=north assign=8 s3://bucket:9000/a@b",
         "optim.lr=0.1; lower speed.micro_batch=128",
     ],
 )
@@ -65,7 +72,12 @@ def test_what_the_environment_knows(monkeypatch):
     "setting", ["run.tracking", "run.storage", "data.train", "data.val", "data.subset"]
 )
 @pytest.mark.parametrize(
-    "address", [f"s3://key:{CANARY}@bucket", f"s3://bucket/x?secret_key={CANARY}"]
+    "address",
+    [
+        f"s3://key:{CANARY}@bucket",
+        f"s3://key:ab/{CANARY}@bucket",
+        f"s3://bucket/x?secret_key={CANARY}",
+    ],
 )
 def test_a_recipe_takes_none(setting, address):
     with pytest.raises(UserError, match=f"^{setting}: holds a password") as caught:

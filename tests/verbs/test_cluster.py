@@ -86,6 +86,12 @@ def ray(tmp_path, monkeypatch):
     return fake
 
 
+@pytest.fixture(autouse=True)
+def projects_folder(monkeypatch):
+    """Where one submits from."""
+    monkeypatch.chdir(REPOSITORY)
+
+
 def submit(*words):
     return main(["cluster", "submit", FILE, "--json", "--", *words])
 
@@ -137,6 +143,16 @@ def shown(said):
     """What is neither a command nor said of the tunnel."""
     other = ("$ ", "the tunnel has closed")
     return [line for line in said.splitlines() if not line.startswith(other)]
+
+
+def test_what_would_be_uploaded_or_shown_is_looked_at_first(ray, monkeypatch, tmp_path, capsys):
+    assert submit("pretrain", "demo", "data.train=s3://key:pa/ssword@bucket") == 2
+    said = capsys.readouterr().err
+    assert "data.train=s3://***@bucket: holds a password" in said and "pa/ssword" not in said
+    monkeypatch.chdir(tmp_path)
+    assert submit("pretrain", "demo") == 2
+    assert "holds no mimray/cli.py" in capsys.readouterr().err
+    assert not (ray.folder / "calls").exists()
 
 
 @pytest.mark.parametrize("breaks", [["after"], ["within"], ["after", "after", "within"]])

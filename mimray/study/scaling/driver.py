@@ -28,14 +28,17 @@ class Session:
 
     def __init__(self, laid: Laid, steps: Sequence[Step], stack: ExitStack) -> None:
         self.workers, self.stack = most_workers(laid, steps), stack
+        self.store = laid.cells[0].recipe.run.tracking
         self._hosts: list[Host] | None = None
 
     def hosts(self) -> list[Host]:
         """Those that are alive, and what nobody used when they were first asked for."""
         from mimray.train.cluster import ray_session
+        from mimray.train.shared import check_store
 
         if self._hosts is None:
             self.stack.enter_context(ray_session(self.workers))
+            check_store(self.store)
             self._hosts = living_hosts()
         return self._hosts
 

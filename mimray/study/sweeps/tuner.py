@@ -42,6 +42,7 @@ def room_for(cells: Sequence[Cell]) -> Iterator[Plan]:
     """
     from mimray.train.cluster import ray_session
     from mimray.train.resources import cluster_nodes
+    from mimray.train.shared import check_store
     from mimray.train.signals import leave_on_request
 
     os.environ.update(_QUIET)  # before Tune is imported
@@ -49,6 +50,7 @@ def room_for(cells: Sequence[Cell]) -> Iterator[Plan]:
         # in this order, for Ray puts handlers of its own in place when it starts
         workers = max(cell.recipe.speed.most_workers for cell in cells)
         with ray_session(workers), leave_on_request():
+            check_store(settled(cells[0]).recipe.run.tracking)
             yield plan_all([cell.recipe for cell in cells], cluster_nodes())
     except SystemExit:
         raise Stopped("stopped; the same command goes on") from None

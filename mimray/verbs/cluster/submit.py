@@ -11,9 +11,11 @@ import json
 import secrets
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
-from mimray.errors import RunFailed, Stopped
+from mimray.errors import RunFailed, Stopped, UserError
+from mimray.redaction import holds_secret, redact
 from mimray.verbs.cluster.file import ClusterFile
 from mimray.verbs.cluster.following import Following
 
@@ -23,6 +25,7 @@ _KEYS = ("submission_id", "status", "driver_exit_code", "message")
 
 def run(arguments: argparse.Namespace) -> int:
     """Submit, follow, and return the driver's own exit status."""
+    _check(arguments.words)
     name = f"mimray-{secrets.token_hex(4)}"
     job = Following(
         ClusterFile.read(arguments.file), name, sys.stderr if arguments.json else sys.stdout
@@ -42,6 +45,24 @@ def run(arguments: argparse.Namespace) -> int:
         again = ["mimray", "cluster", "submit", arguments.file, "--", *arguments.words]
         print(f"stopped; the same command goes on: {shlex.join(again)}", file=sys.stderr)
     return status
+
+
+def _check(words: list[str]) -> None:
+    """What is here becomes the job's folder, and its words stand in the cluster's table of jobs.
+
+    Raises UserError for another folder than the project's, and for words that hold a password.
+    """
+    if not Path("mimray/cli.py").is_file():
+        raise UserError(
+            f"{Path.cwd()}: is uploaded as the job's folder, and holds no mimray/cli.py; go to the "
+            f"project's folder first"
+        )
+    for word in words:
+        if holds_secret(word):
+            raise UserError(
+                f"{redact(word)}: holds a password, which all who see the jobs would see; leave it "
+                f"out, and set the environment variables of the store or server on the hosts"
+            )
 
 
 def exit_status(info: dict[str, Any]) -> int:
