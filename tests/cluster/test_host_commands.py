@@ -17,6 +17,7 @@ SEEN = (
     "RAY_AUTH_MODE",
     "SSH_CLIENT",
     "RAY_health_check_failure_threshold",
+    "RAY_health_check_timeout_ms",
     "RAY_JOB_STOP_WAIT_TIME_S",
 )
 
@@ -98,6 +99,7 @@ def test_every_ray_asks_for_the_token_and_leaves_threads_to_the_trainers(host, k
     stopped, started = host.run(commands, SSH_CLIENT="10.0.0.9 4000 22", **seen)
     assert stopped.startswith("ray stop")
     assert " RAY_AUTH_MODE=token " in started
+    assert "RAY_JOB_STOP_WAIT_TIME_S=60" in started  # a job's driver may sit on any host
     assert " OMP_NUM_THREADS= " in started and " SSH_CLIENT= " in started
     assert " --node-ip-address=10.0.0.7" in started  # that ssh has used
 
@@ -106,7 +108,8 @@ def test_the_head_stays_on_loopback_and_gives_a_stopped_job_time_for_a_checkpoin
     commands = read("cluster.yaml")["head_start_ray_commands"]
     started = host.run(commands, SSH_CONNECTION="10.0.0.9 4000 10.0.0.7 22")[-1]
     assert "--dashboard-host=127.0.0.1" in started
-    assert "RAY_health_check_failure_threshold=3" in started
+    assert "RAY_health_check_failure_threshold=3 " in started
+    assert "RAY_health_check_timeout_ms=5000 " in started
     assert "RAY_JOB_STOP_WAIT_TIME_S=60" in started
 
 

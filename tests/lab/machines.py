@@ -44,7 +44,20 @@ def missing() -> str | None:
     lacking = [tool for tool in _NEEDED if not shutil.which(tool, path=TOOLS)]
     if lacking:
         return f"needs {', '.join(lacking)}"
+    if not may_make_networks("bridge"):
+        return "needs network namespaces, which this machine's root may not make"
     return "other hosts are up" if any(map(_processes, _spaces())) else None
+
+
+def may_make_networks(kind: str = "veth") -> bool:
+    """Whether this process may make network namespaces, with a link of that kind in them."""
+    if not all(shutil.which(tool, path=TOOLS) for tool in ("unshare", "ip")):
+        return False
+    probe = f"ip link add probe type {kind}"
+    asked = [_tool("unshare"), "--net", "sh", "-c", probe]
+    return (
+        subprocess.run(asked, env=os.environ | {"PATH": TOOLS}, capture_output=True).returncode == 0
+    )
 
 
 def address(name: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from mimray.train.run_folder import RunFolder
 from tests.lab.hosts import wait_for_hosts
 from tests.train.local_ray import Cluster
+from tests.train.runs import start
 
 # two CPUs each: a trainer on each host, and a CPU that is left on the head for the data
 SETTINGS = [
@@ -98,6 +99,22 @@ class Run:
             for name, expected in files.items():
                 digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
                 assert digest == expected["sha256"], f"{folder.name}/{name}"
+
+
+def undisturbed(folder: Path, length: int, steps: int) -> list[dict]:
+    """The first rows of the same training by one trainer, on this machine."""
+    folder.mkdir()
+    more = ("speed.workers=1", "run.validate_every=1000000it", "run.tracking=off")
+    process = start(folder, *SETTINGS, f"schedule.length={length}it", *more)
+    run, deadline = RunFolder(f"{folder}/runs/run"), time.monotonic() + 400
+    try:
+        while len(rows := run.rows() if run.record() else []) < steps:
+            assert process.poll() is None and time.monotonic() < deadline, len(rows)
+            time.sleep(1)
+    finally:
+        process.terminate()
+        process.communicate()
+    return rows[:steps]
 
 
 @contextmanager

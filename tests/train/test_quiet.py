@@ -1,25 +1,15 @@
 """Nothing phones home: a whole run inside a network whose every way out is watched."""
 
 import json
-import shutil
 import subprocess
 import sys
 
 import pytest
 
+from tests.lab.machines import may_make_networks
 from tests.train.runs import TINY, command, environment
 
 pytestmark = pytest.mark.ray
-
-
-def _own_network() -> bool:
-    """Whether this process may make network namespaces."""
-    if not (shutil.which("unshare") and shutil.which("ip")):
-        return False
-    probe = "ip link add cable type veth peer name nowhere"
-    return (
-        subprocess.run(["unshare", "--net", "sh", "-c", probe], capture_output=True).returncode == 0
-    )
 
 
 # Loopback, and a cable that leads nowhere and counts what is sent. The name server is a process that
@@ -70,7 +60,7 @@ def watch(folder, *watched: str) -> tuple[int, set[str]]:
     return int((folder / "packets").read_text()), set((folder / "asked").read_text().split())
 
 
-@pytest.mark.skipif(not _own_network(), reason="needs root and network namespaces")
+@pytest.mark.skipif(not may_make_networks(), reason="needs root and network namespaces")
 class TestNothingLeavesTheMachine:
     def test_the_watch_sees_a_connection_and_a_name(self, tmp_path):
         knock = """
