@@ -117,6 +117,12 @@ class Fence:
         here = about.get("system") == identity(os.getpid())["system"]
         return here and about.get("began") != start_time(int(about.get("pid", 0)))
 
+    def is_held(self) -> bool:
+        """Whether somebody holds the run and is at work. Of a holder on another host the answer takes some
+        seconds, and 20 where it is gone."""
+        holder = newest_token(self.filesystem, self.folder)
+        return holder is not None and self._lives(holder)
+
     # ----- claiming -------------------------------------------------------------------------------
 
     @property

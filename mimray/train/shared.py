@@ -57,8 +57,10 @@ def check_store(uri: str | None) -> None:
     Raises UserError naming the first that does not see it.
     """
     path = (uri or "").removeprefix("sqlite:///")
+    if path in ("", uri):
+        return
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    if path in ("", uri) or len(nodes) < 2:
+    if len(nodes) < 2:
         return
     marker = Path(path).parent / f".seen-{secrets.token_hex(4)}"
     marker.parent.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,15 @@ _AMOUNT = re.compile(r"([\d.eE+-]+)\s*(ep|it|img)")
 _JSON = (bool, int, float, str, list, dict, type(None))
 _SAME = ("mask", "target")
 _SAME_PICTURES = ("val", "val_seed", "val_fraction", "upright")
+_OWN = {
+    "model.encoder": "encoders",
+    "data.subset": "subsets",
+    "schedule.length": "lengths",
+    "run.seed": "seeds",
+    "run.name": "name",
+    "run.experiment": "name",
+}
+"""Settings that a study gives to its cells itself, and where its file says them."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,7 @@ def load_study(path: str, overrides: list[str]) -> Laid:
     not fit.
     """
     study = _read(path)
+    _check_words(study, [word.partition("=")[0] for word in overrides])
     try:
         base = load_recipe(study.recipe, [*_words(study.set), *overrides])
     except UserError as error:
@@ -93,6 +103,31 @@ def _read(path: str) -> Study:
         return Study.model_validate(settings)
     except ValidationError as error:
         raise UserError(f"{file}: {explain(error, Study)}") from None
+
+
+def _check_words(study: Study, words: list[str]) -> None:
+    """Raises UserError for a setting that would do nothing where it stands, for the study itself, or each
+    of its encoders or subsets, says another. `words`: those behind the file."""
+    kinds = {"encoders": study.encoders, "subsets": study.subsets}
+    named = [
+        (f"in {kind}.{name}", own) for kind, given in kinds.items() for name, own in given.items()
+    ]
+    for place, names in (("behind the file", words), ("in set", study.set), *named):
+        for name in names:
+            owner = _OWN.get(name)
+            if owner is not None and not place.startswith(f"in {owner}."):
+                raise UserError(
+                    f"study {study.name}: {name} {place} does nothing, for a study has it under {owner}: "
+                    f"in its file; say it there"
+                )
+    for name in dict.fromkeys([*words, *study.set]):
+        for kind, given in kinds.items():
+            # other tasks than pre-training take the study's own pictures
+            if not name.startswith("data.") and all(name in own for own in given.values()):
+                raise UserError(
+                    f"study {study.name}: {name} does nothing, for each of {kind}: has its own; change it "
+                    f"there"
+                )
 
 
 def _cell(study: Study, base: Recipe, encoder: str, subset: str, length: int, seed: int) -> Cell:

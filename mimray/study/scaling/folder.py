@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from typing import ClassVar
 
 from mimray.study.notes import Notes
@@ -54,6 +57,15 @@ class StudyFolder(Notes):
         self.write({FILE: as_yaml(study).encode()})
         self.save()
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """As `Notes.held`; from now on nobody takes the study of a driver that was killed for under way."""
+        with super().held():
+            if self.status == "running":
+                self.status = "stopped"
+                self.save()
+            yield
+
     # ----- cells --------------------------------------------------------------------------------------
 
     def is_under_way(self, run: str, step: str) -> bool:
@@ -62,8 +74,12 @@ class StudyFolder(Notes):
         return "began" in noted and "seconds" not in noted and self.is_driven()
 
     def is_driven(self) -> bool:
-        """Whether somebody runs the study now."""
-        return self.status == "running" and not Fence(self.files).is_gone()
+        """Whether somebody runs the study: as it is when this folder is first asked."""
+        return self.status == "running" and self._has_driver
+
+    @cached_property
+    def _has_driver(self) -> bool:  # on another host it takes seconds to tell, and every cell asks
+        return Fence(self.files).is_held()
 
     def is_chosen(self, run: str) -> bool:
         """Whether a cell is run at all."""

@@ -24,7 +24,8 @@ _FORWARD = 1 / 3  # of a training step's operations
 
 @dataclass(frozen=True)
 class FrozenStep:
-    """Satisfies `Step`: top-1 of the last layer's pooled features. `train`, `val`: pictures with labels."""
+    """Satisfies `Step`: top-1 of the last layer's pooled features. `train`, `val`: pictures with labels,
+    turned upright where the cell's are."""
 
     kind: Kind
     train: str
@@ -59,6 +60,7 @@ class FrozenStep:
             absolute_data(self.val),
             Path(storage_of(cell)),
             layers="last",
+            upright=cell.recipe.data.upright,
             name=self._name(cell),
         )
         asked.answer(drawings.draws.layers, lambda _: None, lambda: nullcontext(Here(place.share)))
@@ -73,5 +75,6 @@ class FrozenStep:
         return _FORWARD * sum(map(len, pictures))
 
     def _name(self, cell: Cell) -> str:
-        told = f"{self.train} {self.val}"  # as they were said, so that `status` finds it from any folder
+        # as they were said, so that `status` finds it from any folder
+        told = f"{self.train} {self.val}" + " upright" * cell.recipe.data.upright
         return f"{cell.name}-{self.kind}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,8 @@ class MeasureStep:
             rates = [row["speed/images_per_s"] for row in run.rows()[1:]]
             told = to_json({"images_per_s": sorted(rates)[len(rates) // 2]}).encode()
         finally:
-            run.filesystem.delete_dir(run.path)
+            with suppress(FileNotFoundError):  # a run that is refused has no folder
+                run.filesystem.delete_dir(run.path)
         self._notes(cell).write("speed.json", told)
 
     def values(self, cell: Cell) -> Values | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mimray.errors import UserError
 from mimray.study.cell import Cell
+from mimray.study.same_data import check_same_data
 from mimray.study.scaling.account import Account, Need, check_room, need_of
 from mimray.study.scaling.cells import Laid, said
 from mimray.study.scaling.folder import StudyFolder
@@ -34,23 +36,13 @@ def steps_of(laid: Laid, folder: StudyFolder) -> tuple[Step, ...]:
 def open_study(laid: Laid, folder: StudyFolder) -> tuple[Step, ...]:
     """Open the data of every subset and check every step; notes in `folder` how many pictures there are.
 
-    Raises UserError in one line for a manifest of other data, pictures without labels, and whatever else
-    can be known to be wrong.
+    Raises UserError in one line for a manifest of other data, pictures that have changed since a cell
+    began, pictures without labels, and whatever else can be known to be wrong.
     """
     from mimray.mim.costs import model_on_paper
     from mimray.optim import parameter_count
-    from mimray.train.prepare import prepare
 
-    images, val = {}, 0
-    for cell in {cell.values["data"]: cell for cell in reversed(laid.cells)}.values():
-        try:
-            job = prepare(cell.recipe)
-        except UserError as error:
-            raise UserError(f"study {laid.study.name}, {said(cell)}: {error}") from None
-        images[cell.values["data"]] = len(job.rows)
-        val = len(job.val_rows)
-    folder.images, folder.val = images, val
-    folder.compared = min(val, *images.values())
+    _open_pictures(laid, folder)
     for cell in {cell.values["model"]: cell for cell in laid.cells}.values():
         encoder = model_on_paper(cell.recipe).encoder
         folder.params[cell.values["model"]] = parameter_count(encoder.parameters())
@@ -58,6 +50,49 @@ def open_study(laid: Laid, folder: StudyFolder) -> tuple[Step, ...]:
     first = {cell.values["model"]: cell for cell in laid.cells}
     check_steps(steps, list(first.values()))
     return steps
+
+
+def _open_pictures(laid: Laid, folder: StudyFolder) -> None:
+    """Count them, and see that cells which have begun did so with the same ones."""
+    from mimray.train.job import Job
+    from mimray.train.prepare import check_run, open_data
+
+    jobs: dict[str, Job] = {}
+
+    def job_of(cell: Cell) -> Job:
+        told = cell.recipe.data.model_dump_json()
+        if told not in jobs:
+            with _named(laid, cell):
+                jobs[told] = open_data(cell.recipe)
+        return jobs[told]
+
+    readable = [cell for cell in laid.cells if _is_readable(cell)]
+    check_same_data(readable, job_of, f"study {laid.study.name}")
+    folder.images = {}
+    for cell in {cell.values["data"]: cell for cell in reversed(laid.cells)}.values():
+        job = job_of(cell)
+        with _named(laid, cell):
+            check_run(job)
+        folder.images[cell.values["data"]], folder.val = len(job.rows), len(job.val_rows)
+    folder.compared = min(folder.val, *folder.images.values())
+
+
+@contextmanager
+def _named(laid: Laid, cell: Cell) -> Iterator[None]:
+    """What is wrong in here is wrong with this cell."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"study {laid.study.name}, {said(cell)}: {error}") from None
+
+
+def _is_readable(cell: Cell) -> bool:
+    """Whether its record is; a damaged one is a failure of that cell alone."""
+    try:
+        cell.record()
+    except UserError:
+        return False
+    return True
 
 
 @dataclass

@@ -10,10 +10,10 @@ from mimray.errors import UserError
 from mimray.study.cell import Cell
 from mimray.study.scaling.folder import StudyFolder
 from mimray.study.scaling.steps import Step
-from mimray.train.fence import Fence
 from mimray.train.run_folder import RunFolder
 
 LEFT_OUT = "left out"
+_NOT_FINITE = "not finite"  # as runs and steps say what they failed of
 _TAIL = 4096  # bytes of `metrics.jsonl` that hold its last row
 
 
@@ -27,6 +27,11 @@ class State(NamedTuple):
     done: float
     left: float | None
     reason: str | None = None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its step failed for a loss, or what it was to be computed of, was no number any more."""
+        return self.status == "failed" and _NOT_FINITE in (self.reason or "")
 
 
 def state_of(cell: Cell, steps: Sequence[Step], folder: StudyFolder) -> State:
@@ -84,8 +89,7 @@ def _of_step(cell: Cell, step: Step, begun: bool) -> tuple[str, float]:
         return ("stopped" if begun else "waiting"), 0.0
     row = _last_row(run)
     share = 0.0 if row is None else row["step"] / record["total_steps"]
-    if record["status"] in ("starting", "running"):
-        return ("stopped" if Fence(run).is_gone() else "running"), share
+    # one that says `running` is under way only if a driver says so too: else both were killed
     return ("failed" if record["status"] == "failed" else "stopped"), share
 
 

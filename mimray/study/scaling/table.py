@@ -92,6 +92,8 @@ def _row(cell: Cell, source: str, steps: Sequence[Step], folder: StudyFolder) ->
         except UserError:
             continue  # its status tells
     state = state_of(cell, steps, folder)
+    if state.diverged and "val_loss" not in values:
+        values["val_loss"] = math.nan  # so that whoever reads the table leaves it out as what it is
     images = folder.images.get(cell.values["data"])
     seen = cell.values["iterations"] * cell.recipe.optim.batch
     noted = folder.seconds.get(cell.name, {})
@@ -111,16 +113,37 @@ def _row(cell: Cell, source: str, steps: Sequence[Step], folder: StudyFolder) ->
 
 
 def _together(rows: Rows, steps: Sequence[Step]) -> dict[str, Any]:
-    """One row of several seeds'."""
-    done = [row for row in rows if row.get("val_loss") is not None]
+    """One row of several seeds', all of its means over the same ones."""
+    names = [name for step in steps for name in step.columns]
+    alike = _furthest(rows, names)
     first = dict(rows[0])
-    for name in (*(name for step in steps for name in step.columns), "seconds"):
-        known = [row[name] for row in done or rows if row.get(name) is not None]
+    for name in (*names, "seconds"):
+        known = [row[name] for row in alike if row.get(name) is not None]
         first[name] = statistics.fmean(known) if known else None
     reasons = [row["reason"] for row in rows if row["reason"]]
     return first | {
-        "seeds": len(done),
+        "seeds": sum(_count(row, names) > 0 for row in alike),
         "run": " ".join(row["run"] for row in rows),
         "status": min((row["status"] for row in rows), key=_ORDER.index),
         "reason": reasons[0] if reasons else None,
     }
+
+
+def _furthest(rows: Rows, names: Sequence[str]) -> Rows:
+    """The seeds that are finished; while none is, those that have found out most, and diverged ones only
+    where all have."""
+    if done := [row for row in rows if row["status"] == "finished"]:
+        return done
+    able = [row for row in rows if not _is_diverged(row)] or rows
+    most = max(_count(row, names) for row in able)
+    return [row for row in able if _count(row, names) == most]
+
+
+def _count(row: dict[str, Any], names: Sequence[str]) -> int:
+    """How many of its values are known."""
+    return sum(row.get(name) is not None for name in names)
+
+
+def _is_diverged(row: dict[str, Any]) -> bool:
+    loss = row.get("val_loss")
+    return loss is not None and math.isnan(loss)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -195,7 +196,8 @@ def _go(
         folder.status = status
         folder.save()
         rows, files = book.write_table()
-        best = [row["val_loss"] for row in rows if row.get("val_loss") is not None]
+        losses = [row["val_loss"] for row in rows if row.get("val_loss") is not None]
+        best = [loss for loss in losses if math.isfinite(loss)]
         book.copy.close(
             list(laid.cells), status, {"study/best_val_loss": min(best)} if best else {}, files
         )

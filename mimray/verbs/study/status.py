@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from mimray.study.scaling.cells import Laid, load_study
 from mimray.study.scaling.folder import StudyFolder
@@ -14,6 +15,9 @@ from mimray.study.scaling.table import study_rows
 from mimray.train.run_folder import to_json
 from mimray.verbs.screen import screen
 from mimray.verbs.study.shown import cells_table, line_of, notes
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _REDRAW_SECONDS = 2.0
 _SHARE = 0.1  # of a core that looking may take, for it takes it from the study
@@ -26,9 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(to_json(_result(laid)), flush=True)
     elif arguments.once or not sys.stdout.isatty():
-        _print(laid)
+        _print(laid, StudyFolder(laid))
     else:
-        _live(laid)
+        from rich.console import Console
+
+        _live(laid, Console(highlight=False))
     return 0
 
 
@@ -52,8 +58,7 @@ def _result(laid: Laid) -> dict[str, object]:
     }
 
 
-def _print(laid: Laid) -> None:
-    folder = StudyFolder(laid)
+def _print(laid: Laid, folder: StudyFolder) -> None:
     steps = steps_of(laid, folder)
     rows = study_rows(laid.cells, steps, folder)
     out = screen(140)
@@ -62,19 +67,20 @@ def _print(laid: Laid) -> None:
         out.print(line, markup=False)
 
 
-def _live(laid: Laid) -> None:
-    """Until the study ends, or Ctrl-C."""
-    from rich.console import Console
+def _live(laid: Laid, console: Console) -> None:
+    """On a terminal until the study ends, or Ctrl-C."""
     from rich.live import Live
 
-    with Live(console=Console(highlight=False), auto_refresh=False, transient=True) as live:
+    folder = StudyFolder(laid)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
         try:
-            while (folder := StudyFolder(laid)).is_driven():
-                began, most = time.process_time(), live.console.height - _AROUND
+            while folder.is_driven():
+                began, most = time.process_time(), console.height - _AROUND
                 table = cells_table(laid, steps_of(laid, folder), folder, most)
                 live.update(table, refresh=True)
                 took = time.process_time() - began
                 time.sleep(max(_REDRAW_SECONDS, took / _SHARE))
+                folder = StudyFolder(laid)
         except KeyboardInterrupt:
             pass
-    _print(laid)
+    _print(laid, folder)

@@ -136,6 +136,44 @@ def test_what_does_not_fit_is_said_in_a_line(lay_out, text, says):
     assert says in str(told.value) and "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("word", "owner"),
+    [
+        ("run.seed=5", "seeds"),
+        ("data.subset=50%", "subsets"),
+        ("model.encoder=vit_tiny", "encoders"),
+        ("schedule.length=5000it", "lengths"),
+        ("run.name=x", "name"),
+        ("run.experiment=x", "name"),
+    ],
+)
+def test_what_the_study_says_itself_is_refused_elsewhere(lay_out, word, owner):
+    name, _, value = word.partition("=")
+    with pytest.raises(
+        UserError, match=f"{name} behind the file does nothing, .* under {owner}: in"
+    ):
+        lay_out(REST, word)
+    with pytest.raises(UserError, match=f"{name} in set does nothing, .* under {owner}:"):
+        lay_out(head=SMALL.replace("set: {", f"set: {{{name}: {value}, "))
+    if owner != "encoders":
+        text = REST.replace("nano: vit_nano", f"nano: {{model.encoder: vit_nano, {name}: {value}}}")
+        with pytest.raises(UserError, match=f"{name} in encoders.nano does nothing"):
+            lay_out(text)
+
+
+def test_a_word_that_each_encoder_says_itself_is_refused(lay_out):
+    each = REST.replace(
+        "vit_nano}", "{model.encoder: vit_nano, optim.lr: 0.1}, b: {model.encoder: vit_nano}}"
+    )
+    rates = [cell.recipe.optim.lr for cell in lay_out(each, "optim.lr=0.2").cells]
+    assert rates == [0.1] * 4 + [0.2] * 4
+    every = each.replace("b: {", "b: {optim.lr: 0.3, ")
+    with pytest.raises(
+        UserError, match=r"optim\.lr does nothing, for each of encoders: has its own"
+    ):
+        lay_out(every, "optim.lr=0.2")
+
+
 def test_held_out_pictures_of_other_data_do_not_compare(lay_out):
     text = REST.replace("100%: 100%", "other: {data.train: /elsewhere}")
     with pytest.raises(UserError, match=r"held-out pictures are from other data; set data\.val"):

@@ -1,0 +1,77 @@
+"""A study that goes on after its pictures were changed."""
+
+import pytest
+import torch
+
+from mimray.data.sources import open_source
+from mimray.data.subset import choose, write_manifest
+from mimray.errors import UserError
+from mimray.study.scaling.cells import load_study
+from mimray.study.scaling.folder import StudyFolder
+from mimray.study.scaling.plan import open_study
+from mimray.train.prepare import open_data
+from mimray.train.record import Record
+from mimray.train.run_folder import RunFolder
+from tests.study.scaling.tiny import HERE
+
+pytestmark = pytest.mark.unit
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def lay_out(tmp_path):
+    """Its pictures are a folder; of what the second of its subsets is, the test says."""
+    (tmp_path / "pictures").mkdir()
+    for number, data in enumerate(open_source("builtin:photos/val").read(range(40))):
+        (tmp_path / "pictures" / f"{number}.jpg").write_bytes(data)
+
+    def load(part):
+        text = HERE.replace("photos 10%: 10%, photos 100%: 100%", f"all: 100%, some: {part}")
+        text = text.replace("[4]", "[4, 8]").replace("tasks: [knn]", "")
+        (tmp_path / "tiny.yaml").write_text(text)
+        words = ["data.val=builtin:photos/val", f"data.train={tmp_path / 'pictures'}"]
+        return load_study(str(tmp_path / "tiny.yaml"), [*words, f"run.storage={tmp_path}/runs"])
+
+    return load
+
+
+def draw(place, share):
+    source = open_source(str(place / "pictures"))
+    write_manifest(str(place / "some.parquet"), source, choose(source, share), {})
+
+
+def begin(cell):
+    """Its run has begun, and is finished for what its record says."""
+    job = open_data(cell.recipe)
+    RunFolder.of(cell.recipe).make()
+    Record(job).save(status="finished")
+
+
+def test_pictures_that_came_to_a_folder_are_other_data(lay_out, tmp_path):
+    laid = lay_out("50%")
+    begin(laid.cells[1])  # the longer one on all pictures: not the first that is looked at
+    open_study(laid, StudyFolder(laid))
+    more = open_source("builtin:photos/val").read([50])
+    (tmp_path / "pictures" / "more.jpg").write_bytes(more[0])
+    with pytest.raises(
+        UserError, match=f"study tiny: .*{laid.cells[1].name}.* has begun on other data"
+    ) as told:
+        open_study(laid, StudyFolder(laid))
+    assert str(tmp_path / "pictures") in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_manifest_that_was_written_anew_is_other_data(lay_out, tmp_path):
+    draw(tmp_path, 0.5)
+    laid = lay_out(tmp_path / "some.parquet")
+    begin(laid.cells[3])
+    open_study(laid, StudyFolder(laid))
+    draw(tmp_path, 0.7)
+    with pytest.raises(UserError, match=f"{laid.cells[3].name}.* has begun on other data"):
+        open_study(laid, StudyFolder(laid))
+
+
+def test_a_damaged_record_is_a_failure_of_its_cell_alone(lay_out):
+    laid = lay_out("50%")
+    begin(laid.cells[1])
+    RunFolder.of(laid.cells[1].recipe).write("run.json", b"{")
+    open_study(laid, StudyFolder(laid))
