@@ -107,6 +107,20 @@ def deviation(grids: list[dict[str, float]]) -> float:
     )
 
 
+def check_same(whole: list[Result], halved: list[Result]) -> None:
+    """End with an error where a recipe that both arms trained to its end has two scores: they would not
+    compare, and a share of steps would say nothing."""
+    for seed, (grid, half) in enumerate(
+        zip(map(scores_of, whole), map(scores_of, halved), strict=True)
+    ):
+        if other := [words for words, score in half.items() if grid.get(words) != score]:
+            sys.exit(
+                f"sweep: seed {seed}: {other[0]} scored {half[other[0]]} with asha and "
+                f"{grid.get(other[0])} in the grid ({len(other)} of {len(half)} recipes differ); "
+                "both arms must train the same"
+            )
+
+
 def compare(whole: list[Result], halved: list[Result]) -> tuple[dict[str, Figure], dict[str, Any]]:
     """Figures, and what else is worth knowing; of both arms one result a seed."""
     grids, halves = ([scores_of(result) for result in arm] for arm in (whole, halved))
@@ -133,7 +147,6 @@ def compare(whole: list[Result], halved: list[Result]) -> tuple[dict[str, Figure
     }  # fmt: skip
     return figures, {
         "real": f"all {2 * len(whole)} sweeps were run, none replayed",
-        "same": all(grid[words] == half[words] for grid, half in both for words in half),
         "trials": len(means),
         "steps": steps,
         "behind": behind,
@@ -158,6 +171,7 @@ def main() -> None:
     for seed in range(options.seeds):
         for arm, results in arms.items():
             results.append(run(arm, options, seed))
+    check_same(arms["grid"], arms["asha"])
     figures, more = compare(arms["grid"], arms["asha"])
     report("sweep", figures, options.json, **more)
 

@@ -21,7 +21,10 @@ _TRIES = 100  # for each cell that is drawn, before there are no others
 
 
 def combinations_of(sweep: Sweep) -> list[Combination]:
-    """Of every cell. Raises UserError where there are fewer than `samples`, or too many for Optuna."""
+    """Of every cell; of those that are drawn, more `samples` of the same seed begin with the same cells.
+
+    Raises UserError where there are fewer than `samples`, or too many for Optuna.
+    """
     if sweep.search == "random" and sweep.ranges:
         return _drawn_from_ranges(sweep)
     if sweep.search == "optuna":
@@ -34,7 +37,8 @@ def combinations_of(sweep: Sweep) -> list[Combination]:
         )
     if sweep.search == "random":
         assert sweep.samples is not None
-        return random.Random(sweep.seed).sample(listed, sweep.samples)  # noqa: S311
+        random.Random(sweep.seed).shuffle(listed)  # noqa: S311  # `sample` draws others for other numbers
+        return listed[: sweep.samples]
     return listed
 
 
@@ -61,7 +65,7 @@ def _every(grid: dict[str, list[Any]]) -> list[Combination]:
 
 
 def _drawn_from_ranges(sweep: Sweep) -> list[Combination]:
-    """All different; more `samples` of the same seed begin with the same cells."""
+    """All different. Raises UserError where there are fewer than `samples`."""
     assert sweep.samples is not None
     kept = [{n: [v] if isinstance(v, Range) else v for n, v in grid.items()} for grid in sweep.grid]
     patterns = [pattern for grid in kept for pattern in _every(grid)]

@@ -135,6 +135,12 @@ def _check_comparable(sweep: Sweep, recipes: list[Recipe]) -> None:
             f"sweep {sweep.name}: skill does not compare over {other}; take objective: finetune or knn, "
             f"and no stop"
         )
+    held_out = any(recipe.data.val is None for recipe in recipes)
+    if held_out and len({recipe.data.train for recipe in recipes}) > 1:
+        raise UserError(
+            f"sweep {sweep.name}: skill does not compare over data.train where pictures to validate on are "
+            f"held out from it; set data.val, the same for all, or take objective: finetune and no stop"
+        )
     kind = recipes[0].target.kind
     if kind in CLASSIFIED:
         raise UserError(

@@ -16,7 +16,11 @@ _HAIR = 1e-9  # 0.1 x 3 is more than 0.3, and a look at 0.3 would be missed
 
 
 class Halving(ASHAScheduler):
-    """`ended` hears of every trial that is ended, with its last result."""
+    """`ended` hears of every trial that is ended, with its last result.
+
+    Trials are known by their runs' names, which are the same in every start; Tune's own names are not. So a
+    trial that goes on is looked at only where it has not been before.
+    """
 
     def __init__(self, stop: Stop, ended: Callable[[Result], None]) -> None:
         super().__init__(
@@ -29,21 +33,34 @@ class Halving(ASHAScheduler):
             stop_last_trials=False,
         )
         self._ended = ended
+        self._runs: dict[str, Any] = {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        pass  # its first result says which run it is
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Result) -> str:
-        if result["progress"] >= _END:
-            return str(TrialScheduler.CONTINUE)
-        verdict = super().on_trial_result(tune_controller, trial, result)
+        verdict = self._look(result)
         if verdict == TrialScheduler.STOP:
             self._ended(result)
         return verdict
 
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: Result) -> None:
+        pass  # its end is no look
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        pass
+
     def remember(self, run: str, curve: Iterable[list[float]]) -> None:
-        """Let a trial of an earlier start count: [progress, score] of its validations."""
-        trial: Any = SimpleNamespace(trial_id=run)
-        self.on_trial_add(None, trial)  # type: ignore[arg-type]
+        """Let what a trial told in an earlier start count: [progress, score] of its validations. It has
+        passed these looks, also against trials that come later."""
         for progress, score in curve:
-            if progress < _END:
-                told = {"progress": progress, "score": score}
-                super().on_trial_result(None, trial, told)  # type: ignore[arg-type]
-        self.on_trial_remove(None, trial)  # type: ignore[arg-type]
+            self._look({"run": run, "progress": progress, "score": score})
+
+    def _look(self, result: Result) -> str:
+        if result["progress"] >= _END:
+            return str(TrialScheduler.CONTINUE)
+        run = result["run"]
+        if run not in self._runs:
+            self._runs[run] = SimpleNamespace(trial_id=run)
+            super().on_trial_add(None, self._runs[run])  # type: ignore[arg-type]
+        return super().on_trial_result(None, self._runs[run], result)  # type: ignore[arg-type]

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
-from mimray.data.collections import check_pair, open_pictures
 from mimray.errors import UserError
 from mimray.evaluate.cells import Draws
 from mimray.evaluate.checkpoint import open_checkpoint
-from mimray.evaluate.frozen import Question, absolute_data, read_record
 from mimray.evaluate.score import finetuned_metric
-from mimray.evaluate.workers import Here, Share
+from mimray.evaluate.workers import Share
 from mimray.recipe import FinetuneRecipe, Speed, load_finetune_recipe
 from mimray.study.cell import Cell
 from mimray.study.placing import placed, storage_of, trains_here
-from mimray.study.sweeps.sweep import Finetune, Knn, Sweep
+from mimray.study.sweeps.knn_top1 import KnnTop1
+from mimray.study.sweeps.sweep import Finetune, Sweep
 from mimray.train.clerk import Progress
 from mimray.train.run_folder import RunFolder
 
@@ -155,9 +151,21 @@ class FinetuneTop1:
             except UserError as error:
                 raise UserError(f"finetune, cell {cell.words}: {error}") from None
         try:
-            open_data(self.recipe(cells[0], None))
+            pictures = open_data(self.recipe(cells[0], None)).pictures_digest
         except UserError as error:
             raise UserError(f"finetune: {error}") from None
+        for cell in cells:
+            self._check_pictures(cell, pictures)
+
+    def _check_pictures(self, cell: Cell, digest: str) -> None:
+        """Raises UserError where the cell's fine-tuning has begun on pictures of another digest."""
+        record = self._record(cell)
+        # behind it stand the weights, which are the cell's own
+        if record is not None and not f"{record['data_digest']}-".startswith(f"{digest}-"):
+            raise UserError(
+                f"finetune: run {record['name']} has begun on other pictures than there are now; bring "
+                f"them back as they were, or take another name or run.storage"
+            )
 
     def trainers(self, cell: Cell) -> Speed | None:
         recipe = self.recipe(cell, None)
@@ -170,15 +178,17 @@ class FinetuneTop1:
         launch(recipe, progress, draws.loss, here=here)
 
     def value(self, cell: Cell) -> float | None:
-        if cell.record() is None:
-            return (
-                None  # so that a table of many cells reads no recipe of those that have not begun
-            )
-        record = RunFolder.of(self.recipe(cell, None)).record()
+        record = self._record(cell)
         if record is None or record["status"] != "finished":
             return None
         value: float = record["final"][finetuned_metric(record["final"])]
         return value
+
+    def _record(self, cell: Cell) -> dict[str, Any] | None:
+        """Of the cell's fine-tuning. A table of many cells reads no recipe of those that have not begun."""
+        if cell.record() is None:
+            return None
+        return RunFolder.of(self.recipe(cell, None)).record()
 
     def recipe(self, cell: Cell, run: str | None) -> FinetuneRecipe:
         """Of a cell; `run`: what it starts from, once that is there. The name is the same with and without,
@@ -202,69 +212,3 @@ class FinetuneTop1:
         words = [f"model.{name}={json.dumps(value)}" for name, value in model.items()]
         words += [f"{name}={json.dumps(value)}" for name, value in self.settings.set.items()]
         return load_finetune_recipe(self.settings.recipe, words)
-
-
-@dataclass(frozen=True)
-class KnnTop1:
-    """Satisfies `Objective`: top-1 of the nearest neighbours of the last layer's pooled features."""
-
-    sweep: str
-    pictures: Knn | None
-    metric = "knn/top1"
-    label = "kNN top-1"
-
-    def check(self, cells: Sequence[Cell]) -> None:
-        if "://" in storage_of(cells[0]):
-            raise UserError(
-                f"objective=knn: features are mapped from files, and run.storage={storage_of(cells[0])} "
-                f"is no local folder"
-            )
-        for train, val in dict.fromkeys(self._pictures(cell) for cell in cells):
-            try:
-                check_pair(open_pictures(train, "train"), open_pictures(val, "val"))
-            except UserError as error:
-                raise UserError(f"objective=knn: {error}") from None
-
-    def trainers(self, cell: Cell) -> Speed | None:
-        return None
-
-    def measure(self, cell: Cell, share: Share, draws: Draws, progress: Progress) -> None:
-        asked = self._question(cell)
-        asked.answer(draws.layers, progress.say, lambda: nullcontext(Here(share)))
-
-    def value(self, cell: Cell) -> float | None:
-        record = read_record(Path(storage_of(cell)) / "evaluate" / self._name(cell))
-        return None if record is None else record["chosen"]["top1"]
-
-    def _pictures(self, cell: Cell) -> tuple[str, str]:
-        """To learn from, and to test."""
-        data = cell.recipe.data
-        if self.pictures is not None:
-            return absolute_data(self.pictures.train), absolute_data(self.pictures.val)
-        if data.val is None:
-            raise UserError(
-                "objective=knn: needs pictures with labels, of which some are for the test; write "
-                "knn: {train: URI, val: URI}"
-            )
-        return absolute_data(data.train), absolute_data(data.val)
-
-    def _name(self, cell: Cell) -> str:
-        told = " ".join([*self._pictures(cell), *["upright"] * cell.recipe.data.upright])
-        return f"{cell.name}-knn-{_short(told)}"
-
-    def _question(self, cell: Cell) -> Question:
-        train, val = self._pictures(cell)
-        return Question(
-            "knn",
-            open_checkpoint(RunFolder.of(cell.recipe).uri),
-            train,
-            val,
-            Path(storage_of(cell)),
-            layers="last",
-            upright=cell.recipe.data.upright,
-            name=self._name(cell),
-        )
-
-
-def _short(told: str) -> str:
-    return hashlib.sha256(told.encode()).hexdigest()[:8]

@@ -7,8 +7,6 @@ mask says nothing about that under another, so none stands here; where nothing i
 
 from __future__ import annotations
 
-import json
-import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,13 +16,13 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from mimray.data.files import join, read_bytes, resolve
 from mimray.errors import UserError
 from mimray.evaluate.score import finetuned_metric
 from mimray.evaluate.table_files import Rows
 from mimray.settings_errors import nearest
 from mimray.shares import labels_share
 from mimray.study.sweeps.grid import load_sweep
+from mimray.study.sweeps.heads import attention_distances
 from mimray.train.parent import run_behind, settings_of
 from mimray.train.run_folder import RunFolder
 from mimray.train.sync import run_folders
@@ -33,7 +31,6 @@ SIZE = 192
 """Side in pixels of the pictures for which the paper states its ridge."""
 RIDGE = (10.0, 20.0)
 """AvgDist in pixels at that size."""
-_CONVENTION = {"class_token": "drop"}  # options of the analyses whose distances compare
 
 COLUMNS: dict[str, pa.DataType] = {
     **dict.fromkeys(("run", "status", "encoder"), pa.string()),
@@ -203,52 +200,3 @@ def _choose(
     return chosen, tuple(
         dict.fromkeys(f"{t} with other settings" if t == same else t for t in titles)
     )
-
-
-# ----- how far their heads look ---------------------------------------------------------------------------
-
-
-def attention_distances(storage: str) -> dict[str, tuple[float, int]]:
-    """What `mimray analyze attention` found, by the URI of the run: mean distance in pixels, and the side
-    of the pictures it was found on.
-
-    Of the latest step that was analysed, and of its analyses that on most pictures, of these the newest.
-    Those that keep the class token, or have another image size or window than the run, measure something
-    else and do not count.
-    """
-    looks = [
-        (_step(model["weights"]), record.get("pictures", 0), record["time"], model)
-        for record in _analyses(storage)
-        for model in record["models"]
-    ]
-    found: dict[str, tuple[float, int]] = {}
-    for *_, model in sorted(looks, key=lambda look: look[:3]):
-        run = run_behind(model["weights"])
-        distance = model["summary"].get("attention_distance_px")
-        if run is not None and distance is not None and _as_trained(model, run):
-            found[run.uri] = distance, model["image_size"]
-    return found
-
-
-def _as_trained(model: dict[str, Any], run: RunFolder) -> bool:
-    own = settings_of(run)["model"]
-    return all(model[name] == own.get(name) for name in ("image_size", "window"))
-
-
-def _step(weights: str) -> int:
-    """Of a run's checkpoint, by its name."""
-    named = re.search(r"step-(\d+)", weights.rstrip("/").rpartition("/")[2])
-    return int(named[1]) if named else -1
-
-
-def _analyses(storage: str) -> list[dict[str, Any]]:
-    records = []
-    for folder in run_folders(join(storage, "analyses")):
-        filesystem, path = resolve(join(folder.uri, "result.json"))
-        try:
-            record = json.loads(read_bytes(filesystem, path) or b"{}")
-        except ValueError:  # `mimray analyze` says so to whoever asks for that one
-            continue
-        if record.get("kind") == "attention" and record["options"] == _CONVENTION:
-            records.append(record)
-    return records

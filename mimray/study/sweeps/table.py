@@ -84,7 +84,8 @@ def _row(sweep: Sweep, cell: Cell, objective: Objective, folder: SweepFolder) ->
     if value is not None:
         reason = None
     elif folder.was_stopped(cell):
-        status, steps = "ended", folder.stopped[cell.name]["step"]
+        # its trainers may have gone on for a while, and its last rows may not have reached its folder
+        status, steps = "ended", max(steps, folder.stopped[cell.name]["step"])
     elif reason is not None:
         status = "failed"
     mask = told.get("mask", {})

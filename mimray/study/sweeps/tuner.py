@@ -17,7 +17,7 @@ from mimray.errors import MimrayError, Stopped
 from mimray.evaluate.cells import Draws
 from mimray.study.cell import Cell
 from mimray.study.placing import Plan, plan_all, settled
-from mimray.study.sweeps.choosing import Choice
+from mimray.study.sweeps.choosing import Asked, Choice
 from mimray.study.sweeps.folder import Curve, SweepFolder
 from mimray.study.sweeps.objective import Objective, progress_metric
 from mimray.study.sweeps.sweep import Sweep
@@ -67,8 +67,6 @@ def run_trials(
     plan: Plan,
 ) -> None:
     """Run what is neither finished nor ended. Trials that fail leave the others."""
-    from ray import tune
-
     score = progress_metric(cells)
     given = [Trial(settled(cell), objective, score, plan, draws) for cell in cells]
     trials = {trial.cell.name: trial for trial in given}
@@ -76,16 +74,38 @@ def run_trials(
     over = {name: _worth(trial, folder, curves[name]) for name, trial in trials.items()
             if is_over(trial.cell, trial.objective, folder)}  # fmt: skip
     begun = [n for n, trial in trials.items() if n not in over and trial.cell.record() is not None]
-    asked = choice.ask(over, begun)
+    # what another rule ended has passed nothing, and is looked at again
+    passed = [*over, *(name for name in begun if name not in folder.stopped)]
+    scheduler = _scheduler(sweep, {name: curves[name] for name in passed}, watch)
     notes = RunFolder(folder.place)
+    tuner = _tuner(trials, choice, choice.ask(over, begun), scheduler, watch, plan, notes)
+    try:
+        tuner.fit()
+    finally:
+        with suppress(OSError):
+            notes.filesystem.delete_dir(notes.file("tune"))
+
+
+def _tuner(
+    trials: dict[str, Trial],
+    choice: Choice,
+    asked: Asked,
+    scheduler: Any,
+    watch: Watch,
+    plan: Plan,
+    notes: RunFolder,
+) -> Any:
+    """Tune, told what to run and where its own notes may lie meanwhile."""
+    from ray import tune
+
     function = tune.with_parameters(_trial, trials=trials, name=choice.name, folder=str(Path.cwd()))
     # a byte, for Tune wants a trial to take something, and one with trainers of its own takes nothing else
     takes: dict[str, float] = {"cpu": plan.share.cpus, "gpu": plan.share.gpus, "memory": 1}
-    tuner = tune.Tuner(
+    return tune.Tuner(
         tune.with_resources(function, takes),
         param_space=asked.space,
         tune_config=tune.TuneConfig(
-            scheduler=_scheduler(sweep, {name: curves[name] for name in over}, watch),
+            scheduler=scheduler,
             search_alg=asked.search,
             num_samples=asked.samples,
             max_concurrent_trials=plan.at_once,
@@ -101,11 +121,6 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=1),  # of a process or host that is lost
         ),
     )
-    try:
-        tuner.fit()
-    finally:
-        with suppress(OSError):
-            notes.filesystem.delete_dir(notes.file("tune"))
 
 
 def is_over(cell: Cell, objective: Objective, folder: SweepFolder) -> bool:
@@ -113,14 +128,14 @@ def is_over(cell: Cell, objective: Objective, folder: SweepFolder) -> bool:
     return objective.value(cell) is not None or folder.was_stopped(cell)
 
 
-def _scheduler(sweep: Sweep, over: dict[str, Curve], watch: Watch) -> Any:
-    """What ends trials, told of those that are over; None where nothing does."""
+def _scheduler(sweep: Sweep, passed: dict[str, Curve], watch: Watch) -> Any:
+    """What ends trials, told of those that have begun; None where nothing does."""
     if sweep.stop is None:
         return None
     from mimray.study.sweeps.halving import Halving
 
     scheduler = Halving(sweep.stop, watch.ended)
-    for name, curve in over.items():
+    for name, curve in passed.items():
         scheduler.remember(name, curve)
     return scheduler
 

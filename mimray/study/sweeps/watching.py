@@ -44,6 +44,10 @@ class Watch:
             f"{at_once} at a time"
         )
 
+    def started(self, run: str) -> None:
+        """Of a trial that Tune has begun with: why it failed before says nothing any more."""
+        self.folder.note_failed(run, None)
+
     def heard(self, result: Result) -> None:
         """Of a trial's validation, or its end."""
         run = result["run"]
@@ -84,6 +88,9 @@ def tune_callback(watch: Watch, name: Callable[[dict[str, Any]], str]) -> Any:
     from ray.tune import Callback
 
     class Listener(Callback):
+        def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            watch.started(name(trial.config))
+
         def on_trial_result(
             self, iteration: int, trials: Any, trial: Any, result: Result, **info: Any
         ) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.sweep import GRID, compare
+from benchmarks.sweep import GRID, check_same, compare
 
 pytestmark = pytest.mark.unit
 
@@ -23,4 +23,11 @@ def test_the_worst_seed_is_what_counts():
     assert more["behind on average"] == pytest.approx(2 / 3)  # would be within the target of 1
     behind = figures["behind the grid's best"]
     assert behind["ours"] == pytest.approx(2.0) and behind["ratio"] == pytest.approx(0.5)
-    assert figures["steps"]["ours"] == pytest.approx(0.2) and more["same"]
+    assert figures["steps"]["ours"] == pytest.approx(0.2)
+
+
+def test_arms_that_trained_otherwise_are_an_error():
+    whole = [result({1: 0.5, 2: 0.7}), result({1: 0.25, 2: 0.75})]
+    check_same(whole, [result({2: 0.7}), result({1: 0.25, 2: 0.75})])
+    with pytest.raises(SystemExit, match=r"seed 1: optim.lr=2 .* scored 0.76 with asha and 0.75"):
+        check_same(whole, [result({2: 0.7}), result({1: 0.25, 2: 0.76})])

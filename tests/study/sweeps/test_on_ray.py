@@ -159,3 +159,31 @@ def test_optuna_chooses_within_a_range(tmp_path):
     assert {row["status"] for row in cells} == {"finished"}
     before = records(tmp_path)
     assert finish(tmp_path)["cells"] == cells and records(tmp_path) == before
+
+
+def test_trials_with_trainers_of_their_own(tmp_path):
+    """The trial itself takes nothing; its trainers are a group, and one process fine-tunes after them."""
+    text = SWEEP.partition("grid:")[0].partition("reference_mask:")[0]
+    for given, asked in (
+        ("workers: 1", "workers: 2"),
+        ("100it", "6it"),
+        ("4it", "2it"),
+        ("10it", "3it"),
+    ):
+        assert given in text
+        text = text.replace(given, asked)
+    text += (
+        "grid: {mask.unit: [8, 16]}\nobjective: finetune\nfinetune:\n  set: {speed.workers: 1, "
+        "schedule.length: 4it, schedule.warmup: 1it, run.validate_every: 4it, run.checkpoint_every: 4it}\n"
+    )
+    (tmp_path / "tiny.yaml").write_text(text)
+    result = finish(tmp_path)
+    assert [row["status"] for row in result["cells"]] == ["finished"] * 2
+    assert result["steps"] == result["steps_of_all"] == 12
+    known = records(tmp_path)
+    for row in result["cells"]:
+        (tuned,) = (r for name, r in known.items() if name.startswith(f"{row['run']}-finetune-"))
+        assert tuned["final"]["val/top1"] == row["objective"]
+        assert [start["workers"] for start in known[row["run"]]["starts"]] == [2]
+        assert [start["workers"] for start in tuned["starts"]] == [1]
+    assert finish(tmp_path)["cells"] == result["cells"] and records(tmp_path) == known

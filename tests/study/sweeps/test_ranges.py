@@ -109,7 +109,7 @@ def test_pages_name_a_range_by_its_ends(lay_out):
         ("grid: {optim.lr: {low: .nan, high: 1.0}}", "finite number"),
         ("grid: {optim.lr: 0.1}", "0.1 is neither a list of values nor a range"),
         (
-            "grid: {model.window: [null], schedule.repeat: {low: 1, high: 2}}",
+            "grid: {mask.unit: [8], schedule.repeat: {low: 1, high: 2}}",
             "schedule.repeat",
         ),
         (

@@ -11,7 +11,7 @@ import yaml
 
 from mimray.cli import main
 from mimray.data.sources import open_source
-from mimray.evaluate.cells import Draws
+from mimray.evaluate.cells import Draws, Quiet
 from mimray.evaluate.workers import Share
 from mimray.recipe import load_recipe
 from mimray.report.accuracy import layer_accuracy
@@ -131,7 +131,7 @@ def test_a_reference_mask_changes_nothing_but_what_is_told(tmp_path, photos):
     from mimray.train.launch import launch
     from mimray.train.run_folder import RunFolder
 
-    record, _ = launch(plain, _Silent(), loss_curve, here=True)
+    record, _ = launch(plain, Quiet(), loss_curve, here=True)
     assert not any("reference" in name for name in record["final"])
     with_it = cells[0].record()["final"]
     assert {n: with_it[n] for n in record["final"] if n != "images_per_s"} == {
@@ -140,14 +140,6 @@ def test_a_reference_mask_changes_nothing_but_what_is_told(tmp_path, photos):
     weights = [RunFolder.of(r).read(f"{record['checkpoint']}/model.safetensors")
                for r in (plain, cells[0].recipe)]  # fmt: skip
     assert weights[0] == weights[1] is not None
-
-
-class _Silent:
-    def say(self, text):
-        pass
-
-    def row(self, row, total):
-        pass
 
 
 def test_fine_tuned_top1(tmp_path, photos):
@@ -246,6 +238,7 @@ def test_pictures_of_a_cell_are_named_with_it(tmp_path, capsys, monkeypatch):
     file = tmp_path / "tiny.yaml"
     grid = "grid: {data.train: ['builtin:photos/train', /nowhere]}"
     file.write_text(TINY.rpartition("grid:")[0] + grid)
-    assert main(["sweep", str(file), f"run.storage={tmp_path / 'runs'}"]) == 2
+    words = [str(file), f"run.storage={tmp_path / 'runs'}", "data.val=builtin:photos/val"]
+    assert main(["sweep", *words]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "cell data.train=/nowhere: " in line and not (tmp_path / "runs").exists()

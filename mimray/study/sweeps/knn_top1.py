@@ -1,0 +1,104 @@
+"""What trials are ranked by where nothing is trained for it: the nearest neighbours of frozen features."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from mimray.data.collections import check_pair, open_pictures
+from mimray.errors import UserError
+from mimray.evaluate.cells import Draws
+from mimray.evaluate.checkpoint import open_checkpoint
+from mimray.evaluate.frozen import Question, absolute_data, read_record
+from mimray.evaluate.workers import Here, Share
+from mimray.recipe import Speed
+from mimray.study.cell import Cell
+from mimray.study.placing import storage_of
+from mimray.study.sweeps.sweep import Knn
+from mimray.train.clerk import Progress
+from mimray.train.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class KnnTop1:
+    """Satisfies `Objective`: top-1 of the nearest neighbours of the last layer's pooled features."""
+
+    sweep: str
+    pictures: Knn | None
+    metric = "knn/top1"
+    label = "kNN top-1"
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        if "://" in storage_of(cells[0]):
+            raise UserError(
+                f"objective=knn: features are mapped from files, and run.storage={storage_of(cells[0])} "
+                f"is no local folder"
+            )
+        self._check_comparable(cells)
+        for train, val in dict.fromkeys(self._pictures(cell) for cell in cells):
+            try:
+                check_pair(open_pictures(train, "train"), open_pictures(val, "val"))
+            except UserError as error:
+                raise UserError(f"objective=knn: {error}") from None
+
+    def _check_comparable(self, cells: Sequence[Cell]) -> None:
+        """Raises UserError where trials would be tested on pictures of their own, or on the same ones seen
+        otherwise. What they learn from may differ, for that is what is compared."""
+        tests = list(dict.fromkeys(self._pictures(cell)[1] for cell in cells))
+        if len(tests) > 1:
+            raise UserError(
+                f"objective=knn: trials would be tested on pictures of their own ({tests[0]}, {tests[1]}) "
+                f"and would not compare; write knn: {{train: URI, val: URI}}"
+            )
+        if len({cell.recipe.data.upright for cell in cells}) > 1:
+            raise UserError(
+                "objective=knn: data.upright differs, and trials would be tested on other pictures; leave "
+                "it out of the grid, or take objective: finetune"
+            )
+
+    def trainers(self, cell: Cell) -> Speed | None:
+        return None
+
+    def measure(self, cell: Cell, share: Share, draws: Draws, progress: Progress) -> None:
+        asked = self._question(cell)
+        asked.answer(draws.layers, progress.say, lambda: nullcontext(Here(share)))
+
+    def value(self, cell: Cell) -> float | None:
+        record = read_record(Path(storage_of(cell)) / "evaluate" / self._name(cell))
+        return None if record is None else record["chosen"]["top1"]
+
+    def _pictures(self, cell: Cell) -> tuple[str, str]:
+        """To learn from, and to test."""
+        data = cell.recipe.data
+        if self.pictures is not None:
+            return absolute_data(self.pictures.train), absolute_data(self.pictures.val)
+        if data.val is None:
+            raise UserError(
+                "objective=knn: needs pictures with labels, of which some are for the test; write "
+                "knn: {train: URI, val: URI}"
+            )
+        return absolute_data(data.train), absolute_data(data.val)
+
+    def _name(self, cell: Cell) -> str:
+        told = " ".join([*self._pictures(cell), *["upright"] * cell.recipe.data.upright])
+        return f"{cell.name}-knn-{_short(told)}"
+
+    def _question(self, cell: Cell) -> Question:
+        train, val = self._pictures(cell)
+        return Question(
+            "knn",
+            open_checkpoint(RunFolder.of(cell.recipe).uri),
+            train,
+            val,
+            Path(storage_of(cell)),
+            layers="last",
+            upright=cell.recipe.data.upright,
+            name=self._name(cell),
+        )
+
+
+def _short(told: str) -> str:
+    return hashlib.sha256(told.encode()).hexdigest()[:8]

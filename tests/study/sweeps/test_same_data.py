@@ -1,0 +1,47 @@
+"""A sweep that goes on does so on the pictures that it began with."""
+
+import shutil
+
+import pytest
+
+from mimray.cli import main
+from mimray.data.sources import open_source
+from mimray.study.sweeps import tuner
+from mimray.train.prepare import open_data
+from mimray.train.run_folder import RunFolder
+from tests.study.sweeps.small import GRID
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twenty pictures."""
+    (tmp_path / "photos").mkdir()
+    for number, data in enumerate(open_source("builtin:photos/val").read(range(20))):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(data)
+    return tmp_path / "photos"
+
+
+def test_other_pictures_than_those_of_a_trial_that_has_begun(
+    lay_out, folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(tuner, "room_for", lambda cells: pytest.fail("it starts Ray"))
+    words = [f"data.train={folder}", "optim.batch=8", "run.tracking=off"]
+    _, cells = lay_out(GRID, *words)
+    run = RunFolder.of(cells[3].recipe)  # not the first, and in need of no more
+    run.make()
+    about = {"name": cells[3].name, "recipe_digest": cells[3].recipe.digest(), "steps": 4}
+    about |= {"status": "finished", "final": {"val/reference_skill": 0.5}, "total_steps": 4}
+    run.write_record(about | {"data_digest": open_data(cells[3].recipe).data_digest})
+    sweep = ["sweep", str(tmp_path / "tiny.yaml"), f"run.storage={tmp_path / 'runs'}", *words]
+    assert main([*sweep, "--dry-run"]) == 0
+    capsys.readouterr()
+    shutil.copy(folder / "0.jpg", folder / "20.jpg")
+    for more in (["--dry-run"], []):
+        assert main([*sweep, *more]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert f"sweep tiny: run {cells[3].name} ({cells[3].words}) has begun on other data" in line
+        assert f"than data.train={folder} hold now; bring them back" in line
+    (folder / "20.jpg").unlink()
+    assert main([*sweep, "--dry-run"]) == 0
