@@ -8,13 +8,16 @@ from tests.faults.harness import cmdline
 from tests.lab.hosts import mimray
 from tests.lab.under_way import running
 
+_RAY = (b"raylet", b"gcs_server", b"ray::", b"/ray/", b"dashboard")
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 
 def rays(machines) -> list[str]:
-    """Ray's processes on all hosts."""
+    """Ray's processes on all hosts; what else runs there has `mimray` in its words."""
     found = [cmdline(pid) for name in machines.names for pid in machines.processes(name)]
-    return [line.decode(errors="replace")[:200] for line in found if b"ray" in line.lower()]
+    return [
+        line.decode(errors="replace")[:200] for line in found if any(part in line for part in _RAY)
+    ]
 
 
 def test_down(cluster, machines, operator, file, folder):

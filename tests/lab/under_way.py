@@ -104,12 +104,18 @@ class Run:
 def undisturbed(folder: Path, length: int, steps: int) -> list[dict]:
     """The first rows of the same training by one trainer, on this machine."""
     folder.mkdir()
-    more = ("speed.workers=1", "run.validate_every=1000000it", "run.tracking=off")
+    more = (
+        "speed.workers=1",
+        "speed.cpus_per_worker=1",
+        "run.validate_every=1000000it",
+        "run.tracking=off",
+    )
     process = start(folder, *SETTINGS, f"schedule.length={length}it", *more)
     run, deadline = RunFolder(f"{folder}/runs/run"), time.monotonic() + 400
     try:
         while len(rows := run.rows() if run.record() else []) < steps:
-            assert process.poll() is None and time.monotonic() < deadline, len(rows)
+            assert process.poll() is None, process.communicate()[1][-3000:]
+            assert time.monotonic() < deadline, len(rows)
             time.sleep(1)
     finally:
         process.terminate()
