@@ -55,7 +55,7 @@ some-faults: setup
 lab: setup
 	$(BIN)/python -m pytest -m lab
 
-# On the same hosts without the crashes: what .ci/run has time for.
+# On the same hosts without the cut: what .ci/run has time for.
 some-lab: setup
 	$(BIN)/python -m pytest -m "lab and not long"
 

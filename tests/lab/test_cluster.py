@@ -128,7 +128,6 @@ def test_a_sweep_whose_mlflow_one_host_has_is_refused(submit, folder):
     assert status == 2 and "does not see run.tracking (sqlite:////tmp/mlflow.db)" in said, said
 
 
-@pytest.mark.long
 def test_a_host_crashes_and_comes_back(cluster, machines, folder):
     """Trainers go on without it, at the same global batch, and take it back."""
     with running(cluster, folder, "crash", 100_000, 5) as run:

@@ -9,7 +9,7 @@ from tests.lab.hosts import mimray
 from tests.lab.under_way import running
 
 _RAY = (b"raylet", b"gcs_server", b"ray::", b"/ray/", b"dashboard")
-pytestmark = [pytest.mark.lab, pytest.mark.long]
+pytestmark = pytest.mark.lab
 
 
 def rays(machines) -> list[str]:
