@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
+
+from mimray.errors import UserError
+from mimray.settings_errors import explain, nearest
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Once(yaml.SafeLoader):
@@ -39,12 +46,25 @@ def read_yaml(file: Path) -> Any:
         raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None
 
 
-def read_settings(file: Path, kind: str) -> dict[str, Any]:
-    """A file's settings. `kind`: what it is to be, like `a sweep`.
+def read_as(file: Path, schema: type[M], kind: str, needed: Sequence[str]) -> M:
+    """A file's settings, with its own name for `name` where it says none. `kind`: what it is to be, like
+    `sweep`; `needed`: settings that it cannot do without.
 
-    Raises ValueError, in one line, as `read_yaml`, and where it is empty or a list.
+    Raises UserError, in one line, as `read_yaml`, where it is empty or a list, and for settings that are
+    not known, not there or do not fit.
     """
-    settings = read_yaml(file)
+    try:
+        settings = read_yaml(file)
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
     if not isinstance(settings, dict):
-        raise ValueError(f"not {kind}: it holds no settings, like `recipe: demo`")
-    return settings
+        raise UserError(f"{file}: not a {kind}: it holds no settings, like `recipe: demo`")
+    if strange := [str(name) for name in settings if name not in schema.model_fields]:
+        known = nearest(strange[0], list(schema.model_fields))
+        raise UserError(f"{file}: {strange[0]} is not a setting of a {kind}{known}")
+    if missing := [name for name in needed if name not in settings]:
+        raise UserError(f"{file}: has no {missing[0]}; a {kind} needs {', '.join(needed)}")
+    try:
+        return schema.model_validate({"name": file.stem} | settings)
+    except ValidationError as error:
+        raise UserError(f"{file}: {explain(error, schema)}") from None

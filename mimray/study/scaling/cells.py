@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from mimray.errors import UserError
 from mimray.recipe import Recipe, load_recipe
-from mimray.recipe.yaml_file import read_settings
-from mimray.settings_errors import explain, nearest
+from mimray.recipe.yaml_file import read_as
 from mimray.shares import share
 from mimray.study.cell import Cell
 from mimray.study.placing import settled
@@ -90,19 +88,7 @@ def _read(path: str) -> Study:
         raise UserError(
             f"no study {path!r}: a YAML file, like tuning/scaling_photos.yaml, or a study's folder"
         )
-    try:
-        settings = {"name": file.stem} | read_settings(file, "a study")
-    except ValueError as error:
-        raise UserError(f"{file}: {error}") from None
-    if strange := [str(name) for name in settings if name not in Study.model_fields]:
-        known = nearest(strange[0], list(Study.model_fields))
-        raise UserError(f"{file}: {strange[0]} is not a setting of a study{known}")
-    if missing := [name for name in NEEDED if name not in settings]:
-        raise UserError(f"{file}: has no {missing[0]}; a study needs {', '.join(NEEDED)}")
-    try:
-        return Study.model_validate(settings)
-    except ValidationError as error:
-        raise UserError(f"{file}: {explain(error, Study)}") from None
+    return read_as(file, Study, "study", NEEDED)
 
 
 def _check_words(study: Study, words: list[str]) -> None:

@@ -8,13 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from mimray.durations import Clock
 from mimray.errors import UserError
 from mimray.recipe import CLASSIFIED, Mask, Recipe, load_recipe
-from mimray.recipe.yaml_file import read_settings
-from mimray.settings_errors import explain, nearest
+from mimray.recipe.yaml_file import read_as
 from mimray.study.cell import Cell
 from mimray.study.sweeps.combinations import combinations_of
 from mimray.study.sweeps.sweep import Sweep
@@ -41,7 +38,7 @@ def load_sweep(path: str, overrides: list[str]) -> tuple[Sweep, list[Cell]]:
     file = Path(path)
     if not file.is_file():
         raise UserError(f"no sweep {path!r}: a YAML file, like tuning/mask_grid.yaml")
-    sweep = _read(file)
+    sweep = read_as(file, Sweep, "sweep", ("recipe", "grid"))
     for name in (word.partition("=")[0] for word in overrides):
         if name in sweep.names:
             raise UserError(
@@ -56,22 +53,6 @@ def load_sweep(path: str, overrides: list[str]) -> tuple[Sweep, list[Cell]]:
              for values, recipe in zip(combinations, recipes, strict=True)]  # fmt: skip
     _check_names(sweep, cells)
     return sweep, cells
-
-
-def _read(file: Path) -> Sweep:
-    try:
-        settings = {"name": file.stem} | read_settings(file, "a sweep")
-    except ValueError as error:
-        raise UserError(f"{file}: {error}") from None
-    if strange := [name for name in settings if name not in Sweep.model_fields]:
-        known = nearest(str(strange[0]), list(Sweep.model_fields))
-        raise UserError(f"{file}: {strange[0]} is not a setting of a sweep{known}")
-    if missing := [name for name in ("recipe", "grid") if name not in settings]:
-        raise UserError(f"{file}: has no {missing[0]}; a sweep needs a recipe and a grid")
-    try:
-        return Sweep.model_validate(settings)
-    except ValidationError as error:
-        raise UserError(f"{file}: {explain(error, Sweep)}") from None
 
 
 def _recipe(sweep: Sweep, values: dict[str, Any], overrides: list[str]) -> Recipe:

@@ -23,7 +23,7 @@ torch.set_num_threads(1)
     ("text", "says"),
     [
         ("grids: {mask.unit: [8]}", "grids is not a setting of a sweep; did you mean grid?"),
-        ("samples: 3", "has no grid; a sweep needs a recipe and a grid"),
+        ("samples: 3", "has no grid; a sweep needs recipe, grid"),
         ("grid: {}", "at least 1 item"),
         ("grid: []", "at least 1 item"),
         ("grid: {mask.unit: []}", "at least 1 item"),
