@@ -43,6 +43,11 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
     return middle - half, middle + half
 
 
+def scaled(bounds: Interval | None, by: float) -> Interval | None:
+    """The interval of so many times the value."""
+    return None if bounds is None else (by * bounds[0], by * bounds[1])
+
+
 def percentile_interval(values: Sequence[float]) -> Interval | None:
     """The middle 90 % of bootstrap values; None where there are none."""
     if not len(values):

@@ -5,6 +5,9 @@
 with D, N and T in units of their geometric means in the table, so that a, b and c are losses. Data of
 another source has a shift of its own, for the validation pictures are nearer to one source than to another
 (the third paper validates ImageNet-22K's models on ImageNet-1K).
+
+Where the table shows that what one factor is worth depends on another (in the published runs a longer
+training is worth more to a larger model), the law has a product k * ln N * ln T of the two.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from dataclasses import dataclass
 from mimray.study.reading.table import Run
 
 FACTORS = ("data", "model", "length")
+Both = tuple[str, str]
+"""Two factors, in the order of `FACTORS`."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +38,28 @@ class Term:
 
 @dataclass(frozen=True)
 class Law:
-    """`floor` is E; `terms` by factor; `shifts` by source, 0 for the one that most runs are of."""
+    """`floor` is E; `terms` by factor; `shifts` by source, 0 for the one that most runs are of; `products`
+    are the k of two factors."""
 
     floor: float
     terms: dict[str, Term]
     shifts: dict[str, float]
+    products: dict[Both, float]
 
     def predict(self, run: Run) -> float:
         """The validation loss of a run of this source, size and length."""
-        sizes = sizes_of(run)
-        terms = (term.at(sizes[factor]) for factor, term in self.terms.items())
-        return self.floor + self.shifts[run.source] + math.fsum(terms)
+        return self._at(sizes_of(run), self.shifts[run.source])
 
     def doubling(self, factor: str, run: Run) -> float:
         """Change of the validation loss by twice as much of a factor as this run has."""
-        size = sizes_of(run)[factor]
-        return self.terms[factor].at(2 * size) - self.terms[factor].at(size)
+        sizes = sizes_of(run)
+        return self._at(sizes | {factor: 2 * sizes[factor]}) - self._at(sizes)
+
+    def _at(self, sizes: dict[str, float], shift: float = 0.0) -> float:
+        terms = [term.at(sizes[factor]) for factor, term in self.terms.items()]
+        logs = {factor: math.log(sizes[factor] / term.unit) for factor, term in self.terms.items()}
+        products = [k * logs[one] * logs[other] for (one, other), k in self.products.items()]
+        return math.fsum([self.floor, shift, *terms, *products])
 
 
 def sizes_of(run: Run) -> dict[str, float]:

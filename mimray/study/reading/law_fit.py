@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimray.study.reading.law import FACTORS, Law, Term, sizes_of
+from mimray.study.reading.law import FACTORS, Both, Law, Term, sizes_of
 from mimray.study.reading.table import Run
 
 Array = NDArray[np.float64]
@@ -18,20 +19,41 @@ _BOUNDS = (0.05, 3.0)  # of exponents: flatter is a logarithm, steeper a step
 _EXACT = 1e-6  # a spread of residuals that is none
 
 
+@dataclass(frozen=True)
+class Columns:
+    """A row for each run: 1 and which other source it is of; logarithms of its sizes; their products."""
+
+    sources: Array
+    logs: Array
+    products: Array
+
+    def linear(self, exponents: Array) -> Array:
+        """The slopes in all numbers but the exponents."""
+        return np.column_stack([self.sources, np.exp(-self.logs * exponents), self.products])
+
+    def slopes(self, exponents: Array, coefficients: Array) -> Array:
+        """The slopes in all numbers."""
+        powers = np.exp(-self.logs * exponents)
+        return np.column_stack([self.linear(exponents), -self.logs * powers * coefficients])
+
+
 class LawFit:
-    """The law's numbers as one vector: floor, shifts of the other sources, coefficients, exponents.
+    """The law's numbers as one vector: floor, shifts of the other sources, coefficients of the terms and of
+    `products`, exponents.
 
     `factors`: those with two sizes or more; `assumed`: for each whether it has two only, so that no
     curve can be seen; `numbers`: how many the table has to tell.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[Run], products: Sequence[Both] = ()) -> None:
         levels = _levels(runs)
         self.sources = [source for source, _ in Counter(r.source for r in runs).most_common()]
         self.factors = [factor for factor in FACTORS if levels[factor] > 1]
         self.assumed = np.array([levels[factor] < 3 for factor in self.factors], dtype=bool)
+        self.products = tuple(products)
         self.centre = self._logs(runs).mean(axis=0)
-        self.linear = len(self.sources) + len(self.factors)
+        self._terms = slice(len(self.sources), len(self.sources) + len(self.factors))
+        self.linear = self._terms.stop + len(self.products)
         self.numbers = self.linear + int((~self.assumed).sum())
 
     def tells_as_much(self, runs: Sequence[Run]) -> bool:
@@ -44,13 +66,20 @@ class LawFit:
 
     def law(self, numbers: Array) -> Law:
         """The vector by its names."""
-        count = len(self.sources)
         shifts = dict.fromkeys(self.sources, 0.0)
-        shifts.update(zip(self.sources[1:], map(float, numbers[1:count]), strict=True))
-        parts = zip(numbers[count : self.linear], self.exponents(numbers), self.centre, self.assumed,
+        shifts.update(
+            zip(self.sources[1:], map(float, numbers[1 : self._terms.start]), strict=True)
+        )
+        parts = zip(numbers[self._terms], self.exponents(numbers), self.centre, self.assumed,
                     strict=True)  # fmt: skip
         terms = [Term(float(a), float(e), math.exp(log), bool(known)) for a, e, log, known in parts]
-        return Law(float(numbers[0]), dict(zip(self.factors, terms, strict=True)), shifts)
+        products = map(float, numbers[self._terms.stop : self.linear])
+        return Law(
+            float(numbers[0]),
+            dict(zip(self.factors, terms, strict=True)),
+            shifts,
+            dict(zip(self.products, products, strict=True)),
+        )
 
     def exponents(self, numbers: Array) -> Array:
         """The part of the vector that is not linear in the loss."""
@@ -61,25 +90,18 @@ class LawFit:
         from scipy.optimize import least_squares
 
         losses = np.array([run.val_loss for run in runs])
-        logs = self._logs(runs) - self.centre
-        shifted = [[1.0, *(float(run.source == s) for s in self.sources[1:])] for run in runs]
-        fixed = np.array(shifted)
-
-        def design(exponents: Array) -> Array:
-            return np.column_stack([fixed, np.exp(-logs * exponents)])
+        table = self.columns(runs)
 
         def residuals(numbers: Array) -> Array:
-            predicted: Array = design(self.exponents(numbers)) @ numbers[: self.linear]
+            predicted: Array = table.linear(self.exponents(numbers)) @ numbers[: self.linear]
             return predicted - losses
 
         def slopes(numbers: Array) -> Array:
-            own = design(self.exponents(numbers))
-            terms = own[:, fixed.shape[1] :] * numbers[fixed.shape[1] : self.linear]
-            return np.column_stack([own, -logs * terms])
+            return table.slopes(self.exponents(numbers), numbers[self._terms])
 
         found = []
         for exponents in starts:
-            own = design(exponents)
+            own = table.linear(exponents)
             start = np.concatenate([np.linalg.lstsq(own, losses, rcond=None)[0], exponents])
             start[0] = max(start[0], 0.0)
             spread = max(_spread(own @ start[: self.linear] - losses), _EXACT)
@@ -89,6 +111,15 @@ class LawFit:
             )  # fmt: skip
         best: Array = min(found, key=lambda result: float(np.abs(result.fun).sum())).x
         return best
+
+    def columns(self, runs: Sequence[Run]) -> Columns:
+        """What the law's numbers are multiplied with, a row for each run."""
+        logs = self._logs(runs) - self.centre
+        shifted = [[1.0, *(float(run.source == s) for s in self.sources[1:])] for run in runs]
+        products = [
+            logs[:, [self.factors.index(f) for f in both]].prod(axis=1) for both in self.products
+        ]
+        return Columns(np.array(shifted), logs, np.array(products).reshape(-1, len(runs)).T)
 
     def _logs(self, runs: Sequence[Run]) -> Array:
         sizes = [[sizes_of(run)[factor] for factor in self.factors] for run in runs]

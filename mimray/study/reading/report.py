@@ -11,7 +11,7 @@ from mimray.study.reading.correlation import Correlation
 from mimray.study.reading.extrapolation import Prediction, mean_error
 from mimray.study.reading.findings import Findings
 from mimray.study.reading.intervals import LEVEL
-from mimray.study.reading.law import Law
+from mimray.study.reading.law import Both, Law
 from mimray.study.reading.overfitting import overfitting_pairs
 from mimray.study.reading.scaling_law import FittedLaw
 from mimray.study.reading.table import TOP1, StudyTable
@@ -68,6 +68,7 @@ def _law(fitted: FittedLaw, left_out: bool) -> dict[str, Any]:
         "intervals": intervals,
         "units": {factor: term.unit for factor, term in fitted.law.terms.items()},
         "shifts": fitted.law.shifts,
+        "products": _products(fitted),
         "assumed": [_EXPONENTS[f][1] for f, term in fitted.law.terms.items() if term.assumed],
         "flattered": [_EXPONENTS["length"][1]] if left_out and "length" in fitted.law.terms else [],
         "runs": fitted.runs,
@@ -77,6 +78,16 @@ def _law(fitted: FittedLaw, left_out: bool) -> dict[str, Any]:
             factor: {"change": value, "interval": interval}
             for factor, (value, interval) in doublings.items()
         },
+    }
+
+
+def _products(fitted: FittedLaw) -> dict[str, Any]:
+    def of(law: Law, both: Both) -> float:
+        return law.products[both]
+
+    return {
+        " x ".join(both): {"coefficient": k, "interval": fitted.interval(partial(of, both=both))}
+        for both, k in fitted.law.products.items()
     }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from mimray.study.reading.intervals import CannotSay, Interval, percentile_interval, resampled
 from mimray.study.reading.law import Law, sizes_of
 from mimray.study.reading.law_fit import Array, LawFit
+from mimray.study.reading.law_products import with_products
 from mimray.study.reading.overfitting import overfitting_pairs
 from mimray.study.reading.table import Run, StudyTable
 
@@ -74,7 +75,9 @@ def fit_law(table: StudyTable, draws: int = 400, seed: int = 0) -> FittedLaw:
             f"a law of {fit.numbers} numbers takes {fit.numbers + 2} runs{fine}, and there are {len(runs)}"
         )
     middle = math.sqrt(ASSUMED[0] * ASSUMED[1])
-    best = fit.solve(runs, [np.where(fit.assumed, middle, start) for start in _STARTS])
+    starts = [np.where(fit.assumed, middle, start) for start in _STARTS]
+    fit = with_products(fit, fit.solve(runs, starts), runs)
+    best = fit.solve(runs, starts)
     law = fit.law(best)
     residuals = [run.val_loss - law.predict(run) for run in runs]
     return FittedLaw(

@@ -194,7 +194,8 @@ def _extrapolation(found: Findings) -> list[str]:
             f"{before} taken as it is: {loss(carried)}); {sum(map(covers, known))} of {len(known)} lie "
             "in their 90 % intervals."
         )
-    return said + [_expected(one, found.table) for one in found.predictions if one.actual is None]
+    to_come = [_expected(one, found.table) for one in found.predictions if one.actual is None]
+    return said + to_come + (_unless_overfit(found.table) if to_come else [])
 
 
 def _expected(one: Prediction, table: StudyTable) -> str:
@@ -206,3 +207,15 @@ def _expected(one: Prediction, table: StudyTable) -> str:
     if one.low is None or one.high is None:
         return f"{said}; cannot say how sure that is."
     return f"{said} ({loss(one.low)} to {loss(one.high)})."
+
+
+def _unless_overfit(table: StudyTable) -> list[str]:
+    """What the intervals of predictions leave out: how often a loss that fell before rose in the end."""
+    *before, last = table.lengths()[-3:]
+    losses = [{run.iterations: run.val_loss for run in runs} for runs in table.pairs().values()]
+    fell = [own for own in losses if {*before, last} <= {*own} and own[before[0]] > own[before[1]]]
+    rose = sum(own[last] > own[before[1]] for own in fell)
+    return [
+        f"That holds where longer training does not begin to over-fit: of {count(len(fell), 'pair')} whose "
+        f"{VAL_LOSS} fell to {in_iterations(before[1])}, {rose} rose to {in_iterations(last)}."
+    ]

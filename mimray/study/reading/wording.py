@@ -33,8 +33,8 @@ def loss(value: float) -> str:
 
 
 def loss_change(value: float) -> str:
-    """A difference of losses, with its sign."""
-    return f"{value:+.4f}"
+    """A difference of losses, with its sign, to four places or its first figure that is not zero."""
+    return f"{value:+.4f}" if abs(value) >= 5e-5 or not value else f"{value:+.0e}"
 
 
 def size(number: float) -> str:

@@ -67,7 +67,7 @@ def test_the_law_does_not_have_an_idle_length_pay():
     said = advice(found)
     assert any(f"twice the length {value:+.4f}, flattered" in sentence for sentence in said)
     assert any("whether twice the length pays, for the loss is not sure to fall" in s for s in said)
-    (verdict,) = (s for s in said if "pays most next" in s)
+    (verdict,) = (s for s in said if "lowers the loss most next" in s)
     assert "the length" not in verdict.split(". Twice the length or")[0].split("more than")[0]
 
 

@@ -1,5 +1,6 @@
 """What is said, and what is not, where a table is small, of one kind, or has runs that came to nothing."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,8 @@ from mimray.study.reading.overfitting import split_runs
 from mimray.study.reading.report import as_json
 from mimray.study.reading.sentences import sentences
 from mimray.study.reading.table import Run, StudyTable, read_table
-from tests.study.reading.tables import LENGTHS, change, law_table
+from mimray.study.reading.wording import loss_change
+from tests.study.reading.tables import LENGTHS, PUBLISHED, change, law_table
 
 pytestmark = pytest.mark.unit
 
@@ -174,3 +176,51 @@ def test_one_pair_over_fits_and_two_over_fit():
     assert said[1] == "Its top-1 fell with longer training."
     two = change(table, ("b", "all", LENGTHS[1]), val_loss=0.6)
     assert " 2 over-fit, which is to say that longer training raised their " in said_of(two)[0]
+
+
+# ----- what the figures leave out -------------------------------------------------------------------------
+
+
+def test_a_prediction_of_what_is_not_trained_says_how_often_others_over_fitted():
+    """Of the published runs, 4 of 16 pairs that fell to 250k rose to 500k: far outside of the intervals."""
+    kept = [
+        r
+        for r in PUBLISHED.runs
+        if (*r.pair, r.iterations) != ("SwinV2-giant", "ImageNet-1K 50%", 500_000)
+    ]
+    said = said_of(replace(PUBLISHED, runs=tuple(kept)))
+    assert any(
+        s.startswith("SwinV2-giant on ImageNet-1K 50%, not trained to 500k, should come to")
+        for s in said
+    )
+    assert said[-1] == (
+        "That holds where longer training does not begin to over-fit: of 15 pairs whose validation loss "
+        "fell to 250k, 3 rose to 500k."
+    )
+    assert not any("begin to over-fit" in s for s in said_of(PUBLISHED))
+
+
+def test_top1_that_rose_more_with_another_factor_is_said():
+    """The law is of losses; here they fall most with length, and scores go by the parameters."""
+    table = law_table()
+    by_size = [
+        replace(r, scores={"top1": 40 + 3 * math.log2(r.parameters / 5e7)}) for r in table.runs
+    ]
+    steep = [replace(r, val_loss=r.val_loss + 0.2 * (r.iterations / 1e5) ** -0.5) for r in by_size]
+    said = said_of(replace(table, runs=tuple(steep)))
+    at = next(
+        n for n, s in enumerate(said) if s.startswith("Twice the length lowers the loss most next")
+    )
+    assert said[at + 1] == (
+        "Top-1 does not say so: per doubling so far +3.00 points of the parameters, "
+        "and +0.00 points of the length."
+    )
+    assert not any(s.startswith("Top-1 does not") for s in said_of(law_table()))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(-0.0044, "-0.0044"), (-1.3e-6, "-1e-06"), (4e-5, "+4e-05"), (0.0, "+0.0000")],
+)
+def test_a_small_change_is_not_said_to_be_none(value, said):
+    assert loss_change(value) == said
