@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.cluster.typed import faults, types
 pytestmark = pytest.mark.unit
 KINDS = {"raycluster": "RayCluster", "rayjob": "RayJob", "storage": "V1PersistentVolumeClaim"}
 KNOWN = types()
+FREE = ("rayStartParams", "requests", "limits")  # their names are the user's
 
 
 def manifest(name: str) -> dict[str, Any]:
@@ -32,6 +34,17 @@ def templates() -> dict[str, dict[str, Any]]:
 PODS = templates()
 
 
+def objects(value: Any, name: str = "") -> Iterator[dict[str, Any]]:
+    """All objects in a manifest whose fields the schema names."""
+    if isinstance(value, list):
+        for each in value:
+            yield from objects(each)
+    elif isinstance(value, dict) and name not in FREE:
+        yield value
+        for field, inner in value.items():
+            yield from objects(inner, field)
+
+
 @pytest.mark.parametrize(("name", "kind"), KINDS.items())
 def test_the_api_server_would_take_it(name, kind):
     assert list(faults(manifest(name), kind, KNOWN)) == []
@@ -40,8 +53,11 @@ def test_the_api_server_would_take_it(name, kind):
 @pytest.mark.parametrize(
     ("edit", "why"),
     [
-        (lambda spec: spec.update(rayVersions="2.60.0"), "rayVersions: RayClusterSpec has no such"),
-        (lambda spec: spec.pop("headGroupSpec"), "headGroupSpec: RayClusterSpec must have it"),
+        (
+            lambda spec: spec.update(rayVersions="2.60.0"),
+            "rayVersions: RayCluster.spec has no such",
+        ),
+        (lambda spec: spec.pop("headGroupSpec"), "headGroupSpec: RayCluster.spec must have it"),
         (lambda spec: spec["authOptions"].update(mode="tokens"), "'tokens' is none of"),
         (lambda spec: spec["headGroupSpec"]["rayStartParams"].update(x=1), "x: 1 is no str"),
         (lambda spec: spec["workerGroupSpecs"][0].update(replicas="1"), "replicas: '1' is no int"),
@@ -51,6 +67,19 @@ def test_it_would_refuse_a_slip(edit, why):
     slipped = manifest("raycluster")
     edit(slipped["spec"])
     assert any(why in fault for fault in faults(slipped, "RayCluster", KNOWN))
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS.items())
+def test_it_would_refuse_any_field_that_is_misspelt(name, kind):
+    whole = manifest(name)
+    for fields in list(objects(whole)):
+        for field in list(fields):
+            fields[f"{field}s"] = fields.pop(field)
+            found = list(faults(whole, kind, KNOWN))
+            assert any(
+                f".{field}s: " in fault and "has no such field" in fault for fault in found
+            ), field
+            fields[field] = fields.pop(f"{field}s")
 
 
 def test_a_job_has_the_same_cluster_word_by_word():
