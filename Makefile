@@ -13,7 +13,7 @@ BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 # Not imported by a run; compiling them would take as long as the rest.
 RARELY := /tests?/|/testing/|ray/(rllib|llm|serve)/|sklearn|skimage|torch/(onnx|ao)/|mlflow/genai|faker
-# Benchmarks of an hour or two, which train models to the end.
+# Benchmarks of five minutes to two hours, which train models to the end.
 LONG := benchmarks/recognition.py benchmarks/sweep.py benchmarks/study.py
 
 .PHONY: setup demo test check slow faults some-faults lab some-lab audit bench ui lock clean

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from typing import TYPE_CHECKING, Any
 
 from mimray.report.panels import GREY, new_figure, png
@@ -35,15 +34,16 @@ def heat_map(
     """Draw `objective` of rows by `ratio` and `unit` as PNG, a panel a `strategy`; None where no panel
     would have two ratios and two units.
 
-    A cell is the mean of its rows that are finished; one that was ended early has a cross, one that is
-    still to come is empty. Framed is the mask of the row `best`, the one that `best.yaml` is made of, which
-    need not have the best mean. `notes`: conventions, for under the figure.
+    A field is the best of its rows that are finished: where other settings vary, a mean would be of those
+    that were not ended early. One whose rows were all ended has a cross, one that is still to come is
+    empty. Framed is the mask of the row `best`, the one that `best.yaml` is made of. `notes`: conventions,
+    for under the figure.
     """
     strategies = [s for s in dict.fromkeys(row["strategy"] for row in rows) if _is_grid(rows, s)]
     factor = 1.0 if metric.startswith("val/") else 100.0
     sizes = [_axes_of(rows, strategy) for strategy in strategies]
     values = [
-        [[_mean(rows, strategy, unit, ratio, factor) for ratio in ratios] for unit in units]
+        [[_best(rows, strategy, unit, ratio, factor) for ratio in ratios] for unit in units]
         for strategy, (units, ratios) in zip(strategies, sizes, strict=True)
     ]
     known = [value for table in values for line in table for value in line if not math.isnan(value)]
@@ -141,11 +141,12 @@ def _at(rows: Rows, unit: int, ratio: float) -> Rows:
     return [row for row in rows if (row["unit"], row["ratio"]) == (unit, ratio)]
 
 
-def _mean(rows: Rows, strategy: str, unit: int, ratio: float, factor: float) -> float:
+def _best(rows: Rows, strategy: str, unit: int, ratio: float, factor: float) -> float:
     """Over what else the rows differ in; NaN where nothing is finished."""
     own = [row for row in _at(rows, unit, ratio) if row["strategy"] == strategy]
-    known = [row["objective"] for row in own if row["objective"] is not None]
-    return factor * statistics.mean(known) if known else math.nan
+    return factor * max(
+        (r["objective"] for r in own if r["objective"] is not None), default=math.nan
+    )
 
 
 def _frame(x: int, y: int) -> Any:

@@ -123,11 +123,12 @@ def _write(
     known = candidates(sweep, rows)
     best = best_of(known)
     notes = _conventions(sweep, cells, objective)
+    means = [one.rows[0] | one.told for one in known]  # over seeds
     title = f"{sweep.name}: {objective.label}"
     in_fields = not {"mask.unit", "mask.ratio"} & {*sweep.ranges}
     figures = {
         "heat_map.png": heat_map(
-            rows,
+            means + [row for row in rows if row["objective"] is None],
             title,
             objective.metric,
             objective.label,
@@ -137,7 +138,7 @@ def _write(
         if in_fields
         else None,
         "avgdist.png": over_avgdist(
-            [one.rows[0] | one.told for one in known],
+            means,
             title,
             objective.metric,
             RIDGE,
@@ -196,7 +197,7 @@ def _conventions(sweep: Sweep, cells: list[Cell], objective: Objective) -> dict[
             f"ended by {stop.rule} on {progress_metric(cells)} (grace {stop.grace:g}, "
             f"reduction factor {stop.reduction_factor:g})"
         )
-    others = [n for n in sweep.names if n not in ("mask.unit", "mask.ratio", "mask.strategy")]
+    others = [n for n in sweep.names if n not in (SEED, "mask.unit", "mask.ratio", "mask.strategy")]
     if others:
-        notes["a field"] = f"the mean over {', '.join(others)}"
+        notes["a field"] = f"the best over {', '.join(others)}"
     return notes

@@ -14,7 +14,11 @@ def row(unit, ratio, objective, strategy="random", status="finished"):
 
 
 ROWS = [
-    *(row(8, 0.4, 0.1), row(8, 0.4, 0.9)),  # two seeds: the best single run, not the best mask
+    *(
+        row(8, 0.4, 0.1),
+        row(8, 0.4, 0.5),
+        row(8, 0.4, None, status="ended"),
+    ),  # three learning rates
     *(row(8, 0.6, 0.6), row(16, 0.4, 0.7), row(16, 0.6, None, status="ended")),
 ]
 
@@ -35,11 +39,11 @@ def drawn(monkeypatch, rows, metric, best=None):
     return found
 
 
-def test_a_field_is_a_mean_and_the_best_recipe_is_framed(monkeypatch):
-    found = drawn(monkeypatch, ROWS, "val/skill", best=ROWS[2])
+def test_a_field_is_its_best_trial_and_the_best_recipe_is_framed(monkeypatch):
+    found = drawn(monkeypatch, ROWS, "val/skill", best=ROWS[3])
     assert found["values"][0] == [0.5, 0.6] and found["values"][1][0] == 0.7
     assert found["limits"] == (0.5, 0.7) and found["digits"] == 3
-    assert found["best"] == (1, 0)  # though the mean above it is higher
+    assert found["best"] == (1, 0)
 
 
 def test_the_frame_is_in_the_panel_of_its_strategy(monkeypatch):
@@ -84,7 +88,7 @@ def test_worth_over_avgdist():
 def test_every_objective_has_an_axis_over_avgdist(monkeypatch, metric, axis, height):
     found = {}
     monkeypatch.setattr(ridge, "png", lambda figure, notes, panels: found.update(panel=panels[0]))
-    over_avgdist([*ROWS[3:], row(8, 0.4, 0.5) | {"deviation": 0.1}], "t", metric, (10.0, 20.0), {})
+    over_avgdist([*ROWS[4:], row(8, 0.4, 0.5) | {"deviation": 0.1}], "t", metric, (10.0, 20.0), {})
     panel = found["panel"]
     assert panel.get_ylabel() == axis
     drawn = [y for bar in panel.containers for y in bar.lines[0].get_ydata()]

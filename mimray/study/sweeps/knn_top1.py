@@ -26,7 +26,6 @@ from mimray.train.run_folder import RunFolder
 class KnnTop1:
     """Satisfies `Objective`: top-1 of the nearest neighbours of the last layer's pooled features."""
 
-    sweep: str
     pictures: Knn | None
     metric = "knn/top1"
     label = "kNN top-1"

@@ -55,7 +55,7 @@ def objective_of(sweep: Sweep, cells: Sequence[Cell]) -> Objective:
     if sweep.objective == "finetune":
         return FinetuneTop1(sweep.name, _on_same_pictures(sweep.finetune or Finetune(), cells))
     if sweep.objective == "knn":
-        return KnnTop1(sweep.name, sweep.knn)
+        return KnnTop1(sweep.knn)
     return Skill(cells[0].recipe.run.reference_mask is not None)
 
 

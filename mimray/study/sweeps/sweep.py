@@ -29,8 +29,6 @@ def _values(given: object) -> list[Any] | Range:
 Values = dict[str, Annotated[list[Any] | Range, PlainValidator(_values)]]
 """Settings and the values that each takes: a list of them, or a range to draw from."""
 
-OBJECTIVES = ("skill", "finetune", "knn")
-
 
 class Stop(Section):
     """Asynchronous successive halving (Li et al., 2020): at shares `grace`, `grace` x `reduction_factor`,
