@@ -2,9 +2,10 @@
 
 24 recipes (learning rate x mask unit x mask ratio) pre-train a small model on the shipped photos and are
 ranked by skill under one reference mask, for several seeds: once all of them, once with trials that promise
-little ended. `mimray sweep` does both, each arm in a folder of its own, trials two at a time on two cores;
-nothing is replayed. What both arms trained must be the same to the last bit, or they would not compare.
-Finished trials are not repeated, so a killed benchmark goes on.
+little ended. Some learning rates are far off, as in a sweep before the right one is known; how far masks
+alone lie apart, at the best rate, stands beside. `mimray sweep` does both, each arm in a folder of its own,
+trials two at a time on two cores; nothing is replayed. What both arms trained must be the same to the last
+bit, or they would not compare. Finished trials are not repeated, so a killed benchmark goes on.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def run(arm: str, options: argparse.Namespace, seed: int) -> Result:
     )
     if done.returncode:
         sys.exit(
-            f"sweep: {settings['name']} ended with {done.returncode}; the same command goes on"
+            f"sweep: {settings['name']} ended with {done.returncode}, see above; the same command goes on "
+            "with what is not finished"
         )
     return json.loads(done.stdout)
 
@@ -105,6 +107,19 @@ def deviation(grids: list[dict[str, float]]) -> float:
     return math.sqrt(
         statistics.mean(statistics.variance(grid[words] for grid in grids) for words in better)
     )
+
+
+def among_masks(grids: list[dict[str, float]]) -> dict[str, float]:
+    """Best over median, and the spread over seeds, of the recipes with the best one's learning rate."""
+    means = {words: statistics.mean(grid[words] for grid in grids) for words in grids[0]}
+    rate = max(means, key=means.__getitem__).partition(" ")[0]
+    own = [words for words in means if words.partition(" ")[0] == rate]
+    values = [means[words] for words in own]
+    variances = [statistics.variance(grid[words] for grid in grids) for words in own]
+    return {
+        "best over median": max(values) - statistics.median(values),
+        "deviation": math.sqrt(statistics.mean(variances)),
+    }
 
 
 def check_same(whole: list[Result], halved: list[Result]) -> None:
@@ -152,6 +167,7 @@ def compare(whole: list[Result], halved: list[Result]) -> tuple[dict[str, Figure
         "behind": behind,
         "behind on average": statistics.mean(behind),
         "deviation": spread,
+        "among masks at the best rate": among_masks(grids),
         "winners": [result["best"] for result in halved],
         "best": [result["best"] for result in whole],
         "says": "best and median separate" if separation > spread else NOTHING,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import recognition
+from benchmarks import recognition, sweep
 
 pytestmark = pytest.mark.unit
 
@@ -51,3 +51,15 @@ def test_what_a_benchmark_replaces_is_there(file):
         for part in [*([attribute] if attribute else []), *inner]:
             found = getattr(found, part)
         assert hasattr(found, name), f"{file}: {owner}.{name}"
+
+
+def test_masks_are_compared_at_the_best_rate_alone():
+    """Two seeds; a poor learning rate would make any separation large."""
+    grids = [
+        {"optim.lr=1 mask.unit=4": 0.1, "optim.lr=1 mask.unit=8": 0.0, "optim.lr=2 mask.unit=4": 0.5 + late,
+         "optim.lr=2 mask.unit=8": 0.6, "optim.lr=2 mask.unit=16": 0.4}
+        for late in (0.0, 0.1)
+    ]  # fmt: skip
+    found = sweep.among_masks(grids)
+    assert found["best over median"] == pytest.approx(0.05)
+    assert found["deviation"] == pytest.approx((0.1**2 / 2 / 3) ** 0.5)
