@@ -55,8 +55,8 @@ case $1 in
 esac
 """
 PYTHON = f"""#!/bin/bash
-# makes the token, and waits for nodes that never come
-[[ $1 != - ]] || exec sleep 600
+# makes the token, and waits for nodes that never come, or fails at counting them
+[[ $1 != - ]] || exec ${{COUNTS:-sleep 600}}
 exec {sys.executable} "$@"
 """
 
@@ -131,6 +131,7 @@ def starting(tmp_path):
         (True, {"FAILS": "--exclude"}, "Ray has ended before the run began"),
         (False, {"SECONDS": "598"}, "Ray is not on all 2 nodes after 60"),
         (True, {"SECONDS": "598"}, "Ray is not on all 2 nodes after 60"),
+        (True, {"COUNTS": "false"}, "the nodes could not be counted"),
     ],
 )
 def test_nodes_do_not_wait_for_a_ray_that_does_not_come(starting, tmp_path, healthy, more, says):
