@@ -40,18 +40,21 @@ def submit(cluster, operator, file):
 
 
 @pytest.fixture(scope="module")
-def two(cluster, folder, where) -> Finished:
+def submitted() -> float:
+    """When `two` was: before it."""
+    return time.time()
+
+
+@pytest.fixture(scope="module")
+def two(cluster, submitted, folder, where) -> Finished:
     """The pre-training with two trainers, by Ray's own command."""
-    began = time.time()
     job = cluster.submit(
         *("demo", *TINY, "schedule.length=4it", "schedule.warmup=1it"),
         *("speed.workers=2", *where, "run.name=two"),
         timeout=600,
     )
     assert (job.info["status"], job.info["driver_exit_code"]) == ("SUCCEEDED", 0), job.said
-    run = Finished(job.status, job.said, "", folder / "runs" / "two")
-    print(f"\nfrom `ray job submit` to the first step: {run.rows[0]['time'] - began:.0f} s")
-    return run
+    return Finished(job.status, job.said, "", folder / "runs" / "two")
 
 
 def test_the_job_server_is_reached_by_the_tunnel_only(cluster):
@@ -87,6 +90,13 @@ def test_two_trainers_train_on_two_hosts(two):
     (start,) = two.record["starts"]
     assert len(set(start["hosts"])) == 2
     assert [row["step"] for row in two.rows] == [1, 2, 3, 4]
+
+
+def test_from_no_cluster_to_the_first_step_in_three_minutes(two, submitted, up_seconds):
+    """102 s on two quiet cores."""
+    first_step = two.rows[0]["time"] - submitted
+    print(f"\nup: {up_seconds:.0f} s; from `ray job submit` to the first step: {first_step:.0f} s")
+    assert up_seconds + first_step <= 180, (up_seconds, first_step)
 
 
 def test_all_of_it_stands_in_one_mlflow(two, submit, folder, where):
@@ -140,7 +150,7 @@ def test_a_host_crashes_and_comes_back(cluster, machines, folder):
     print(f"\nafter the crash of a host: {lost:.0f} s; after its boot: {back:.0f} s")
     run.ends("STOPPED")
     run.assert_whole()
-    assert lost < 180, lost
+    assert lost <= 90, lost  # 52 s and 55 s on two quiet cores
     # the same pictures at every step, by three trainers or by two: losses differ by rounding alone
     whole = undisturbed(folder / "alone", 100_000, min(80, len(run.rows)))
     theirs = [row["train/loss"] for row, _ in zip(run.rows, whole, strict=False)]
