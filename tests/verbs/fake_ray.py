@@ -2,7 +2,8 @@
 
 FOLDER has `calls` (a line of JSON a command: words and the variables that matter), `jobs` (the job
 server's answers by submission id), `hosts`, and `plan`: what a job's log says, how it ends, how the tunnel
-breaks on the way, which host joins while somebody reads the head's log.
+breaks on the way and at which question, which question is never answered, which commands fail, which host
+joins while somebody reads the head's log.
 
 A job is at half of its log until its status is asked for: then it ends, if no tunnel is to break before.
 """
@@ -39,11 +40,12 @@ class Server(BaseHTTPRequestHandler):
             answer = looked_at(part[2]) if part[2:] else list(jobs.values())
         else:
             answer = {}
-        if part[3:] == ["logs"] and plan["unreadable"]:
+        asked = "job" if part[:2] == ["api", "jobs"] and len(part) == 3 else part[-1]
+        if (part[3:] == ["logs"] and plan["unreadable"]) or plan["mute_at"] == asked:
             self.send_error(500)
             return
         body = json.dumps(answer).encode()
-        how = breaks() if part[3:] == ["logs"] else None
+        how = breaks() if part[-1] == plan["breaks_at"] else None
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -101,7 +103,9 @@ with (folder / "calls").open("a") as calls:
     known = {name: os.environ[name] for name in NAMES if name in os.environ}
     calls.write(json.dumps([words, known]) + "\n")
 
-if words[0] == "dashboard":
+if any(words[: len(first)] == first for first in plan["fails"]):
+    sys.exit("ray: it failed")
+elif words[0] == "dashboard":
     HTTPServer(("127.0.0.1", int(words[2])), Server).serve_forever()
 elif words[:2] == ["job", "submit"]:
     keep(words[words.index("--submission-id") + 1], status="RUNNING", entrypoint=words[-1])

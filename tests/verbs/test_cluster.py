@@ -3,15 +3,16 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from mimray.cli import build_parser, main
 from mimray.verbs.cluster import commands, following, hosts, tunnel
-from mimray.verbs.cluster.down import stop_on_all_hosts
 from mimray.verbs.cluster.file import ClusterFile
 from mimray.verbs.cluster.submit import exit_status, run
 
@@ -25,6 +26,9 @@ PLAN = {
     "log": ["one", "two", "three", "four"],
     "end": {"status": "SUCCEEDED", "driver_exit_code": 0},
     "breaks": [],
+    "breaks_at": "logs",
+    "mute_at": None,
+    "fails": [],
     "unreadable": False,
     "waits": False,
     "monitor": "",
@@ -59,6 +63,19 @@ class Fake:
         script = REPOSITORY / "tests/verbs/fake_ray.py"
         self.program.write_text(f'#!/bin/sh\nexec {sys.executable} -S {script} {folder} "$@"\n')
         self.program.chmod(0o755)
+        (folder / "bin").mkdir()
+        (folder / ".ssh").mkdir()
+        (folder / ".ssh/mimray").touch()  # of cluster.yaml
+        self.lets_in()
+
+    def lets_in(self, *hosts):
+        """What `ssh` from here reaches; it notes its words."""
+        ways = "".join(f"  *@{host}\\ *) exit 0 ;;\n" for host in hosts)
+        ssh = self.folder / "bin/ssh"
+        ssh.write_text(
+            f'#!/bin/sh\necho "$*" >> {self.folder}/ssh\ncase "$*" in\n{ways}esac\nexit 255\n'
+        )
+        ssh.chmod(0o755)
 
     def plan(self, **changes):
         (self.folder / "plan").write_text(json.dumps(PLAN | changes))
@@ -81,8 +98,10 @@ def ray(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(commands, "program", lambda: str(fake.program))
     monkeypatch.setattr(tunnel, "program", lambda: str(fake.program))
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     for module in (hosts, following):
         monkeypatch.setattr(module, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(tunnel, "_WAIT_SECONDS", 0.05)
     return fake
 
 
@@ -141,7 +160,7 @@ def test_a_job_that_ends_by_itself(ray, capsys):
 
 def shown(said):
     """What is neither a command nor said of the tunnel."""
-    other = ("$ ", "the tunnel has closed")
+    other = ("$ ", "the job server does not answer; opening")
     return [line for line in said.splitlines() if not line.startswith(other)]
 
 
@@ -207,6 +226,47 @@ def test_another_token(ray, capsys):
     assert "`mimray cluster up` makes it" in capsys.readouterr().err
 
 
+def test_a_job_server_that_does_not_answer_is_not_asked_for_ever(ray, capsys, monkeypatch):
+    monkeypatch.setattr(tunnel, "_BROKEN", 3)
+    ray.plan(mute_at="job")
+    assert submit("pretrain", "demo") == 3
+    assert len(ray.calls("dashboard")) == 3
+    name = ray.calls("job", "submit")[0][0][4]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("mimray: the job server does not answer: HTTP Error 500")
+    assert last.endswith(f"; job {name} goes on without us")
+
+
+def test_a_submission_that_fails_on_the_way_names_the_job(ray, capsys):
+    ray.plan(fails=[["job", "submit"]])
+    assert submit("pretrain", "demo") == 3
+    name = ray.calls("job", "submit")[0][0][4]
+    says = (
+        f"ray: it failed; whether the cluster has job {name} all the same, `mimray cluster status"
+    )
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_token_is_told_to_nobody_else(monkeypatch, tmp_path):
+    """Another user may listen on the port before ssh does; only Linux tells whose a port is."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert not tunnel._ours(port), "nobody listens yet"
+        taken.listen()
+        assert tunnel._ours(port)
+        table = tmp_path / "tcp"
+        rows = tunnel._LISTENERS.read_text().splitlines()
+        theirs = [row.split() for row in rows]
+        for row in theirs[1:]:
+            row[7] = "4711"
+        table.write_text("\n".join(map(" ".join, theirs)))
+        monkeypatch.setattr(tunnel, "_LISTENERS", table)
+        assert not tunnel._ours(port)
+        monkeypatch.setattr(tunnel, "_LISTENERS", tmp_path / "none")
+        assert tunnel._ours(port)
+
+
 @pytest.fixture
 def under_way(ray):
     """A submission in a process of its own, with a stand-in beside its Python; its job runs, and waits."""
@@ -229,9 +289,12 @@ def under_way(ray):
         stderr=subprocess.PIPE,
         text=True,
     )
+    late = threading.Timer(100, process.kill)  # what is waited for does not come
+    late.start()
     assert process.stdout is not None
     assert process.stdout.readline() == "one\n"  # the job is followed
     yield process
+    late.cancel()
     process.kill()
     process.communicate()
 
@@ -268,6 +331,22 @@ def test_a_terminal_that_closes_leaves_the_job_to_itself(ray, under_way):
     assert not ray.calls("job", "stop")
 
 
+def test_ctrl_c_tries_again_where_the_job_was_not_to_be_stopped(ray, under_way):
+    ray.plan(waits=True, fails=[["job", "stop"]])
+    under_way.send_signal(signal.SIGINT)
+    said = ""
+    for line in under_way.stderr:
+        said += line
+        if "Ctrl-C tries again" in line:
+            break
+    assert "is not stopped: ray: it failed; Ctrl-C tries again" in said
+    ray.plan(waits=True)
+    under_way.send_signal(signal.SIGINT)
+    _, rest = under_way.communicate(timeout=60)
+    assert under_way.returncode == 75, rest
+    assert len(ray.calls("job", "stop")) == 2
+
+
 def test_ctrl_c_before_there_is_a_job(ray, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -277,7 +356,7 @@ def test_ctrl_c_before_there_is_a_job(ray, monkeypatch):
         run(build_parser().parse_args(["cluster", "submit", FILE, "--", "pretrain", "demo"]))
 
 
-# ----- up, status, down ---------------------------------------------------------------------------
+# ----- up, status ---------------------------------------------------------------------------------
 
 
 def test_up_makes_the_token_and_waits_for_all_hosts(ray, capsys, monkeypatch):
@@ -308,6 +387,25 @@ def test_up_names_the_host_that_failed_and_why(ray, capsys, monkeypatch):
     )
 
 
+def test_up_says_which_python_a_host_has(ray, capsys):
+    """Ray lets no host join whose Python is not the head's to the last number."""
+    ray.hosts(HEAD)
+    mismatch = f"""RuntimeError: Version mismatch: The cluster was started with:
+    Ray: 2.60.0
+    Python: 3.11.7
+This process on node {WORKER} was started with:
+    Ray: 2.60.0
+    Python: 3.12.3
+New status: update-failed
+"""
+    ray.plan(monitor=3 * mismatch)
+    assert main(["cluster", "up", FILE]) == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        f"Python: 3.11.7 | This process on node {WORKER} was started with: | Python: 3.12.3" in last
+    )
+
+
 def test_up_elsewhere_than_in_the_projects_folder(ray, capsys, monkeypatch):
     monkeypatch.chdir(ray.folder)
     assert main(["cluster", "up", FILE]) == 2
@@ -326,22 +424,37 @@ def test_status_names_who_is_missing(ray, capsys):
     assert main(["cluster", "status", FILE]) == 0
 
 
-def test_down_stops_jobs_and_every_host(ray):
-    (ray.folder / "jobs").write_text(
-        json.dumps(
-            {
-                "a": {"submission_id": "a", "status": "RUNNING"},
-                "b": {"submission_id": "b", "status": "SUCCEEDED"},
-            }
-        )
+@pytest.mark.parametrize("how", ["after", "within"])
+def test_up_and_status_over_a_tunnel_that_breaks(ray, capsys, how):
+    ray.plan(breaks=[how, how], breaks_at="nodes")
+    assert main(["cluster", "up", FILE]) == 0
+    if how == "within":
+        assert "the job server does not answer; opening another tunnel" in capsys.readouterr().err
+    (ray.folder / "broken").unlink()
+    ray.plan(breaks=["within"], breaks_at="nodes")
+    assert main(["cluster", "status", FILE]) == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(
+        f"mimray: {FILE}: the job server was reached, and does not answer any more ("
     )
-    assert main(["cluster", "down", FILE]) == 0
-    assert [words[2:] for words, _ in ray.calls("job", "stop")] == [["a"]]
-    ((words, _),) = ray.calls("exec")
-    own = "~/mimray/.venv/bin/ray stop"
-    assert words[-1].startswith(f"{own}; ssh -i ~/ray_bootstrap_key.pem ")
-    assert words[-1].endswith(f" mimray@{WORKER} '{own}'")
-    assert [words for words, _ in ray.calls("down")] == [["down", "-y", FILE]]
+
+
+def test_up_of_hosts_that_nobody_tells_comes_to_an_end(ray, capsys, monkeypatch):
+    monkeypatch.setattr(tunnel, "_BROKEN", 3)
+    ray.plan(mute_at="nodes")
+    assert main(["cluster", "up", FILE]) == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "does not say which hosts have joined (HTTP Error 500" in last
+    assert last.endswith(f"`mimray cluster status {FILE}` asks again")
+
+
+def test_up_asks_for_the_clusters_own_key(ray, capsys):
+    (ray.folder / ".ssh/mimray").unlink()
+    assert main(["cluster", "up", FILE]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "`ssh-keygen -t ed25519 -N '' -f ~/.ssh/mimray`" in last
+    assert "`ssh-copy-id -i ~/.ssh/mimray mimray@HOST`, for every host" in last
+    assert not (ray.folder / "calls").exists()
 
 
 # ----- files --------------------------------------------------------------------------------------
@@ -363,8 +476,3 @@ def test_files_that_are_none(tmp_path, capsys):
     for name, says in [("recipe.yaml", "names no provider"), ("none.yaml", "No such file")]:
         assert main(["cluster", "status", str(tmp_path / name)]) == 2
         assert says in capsys.readouterr().err
-
-
-def test_hosts_without_a_stop_command_of_their_own():
-    config = {"provider": {"type": "local", "worker_ips": ["a"]}, "auth": {"ssh_user": "u"}}
-    assert stop_on_all_hosts(ClusterFile("f", config)).startswith("ray stop; ssh ")

@@ -16,7 +16,7 @@ from urllib.error import HTTPError
 from mimray.errors import RunFailed
 from mimray.verbs.cluster.commands import ray, show
 from mimray.verbs.cluster.file import ClusterFile
-from mimray.verbs.cluster.tunnel import JobServer, tunnel
+from mimray.verbs.cluster.tunnel import JobServer, Patience, tunnel
 
 STOP_SECONDS = 120
 """From the signal to SIGKILL: trainers end their step and write a checkpoint."""
@@ -32,13 +32,15 @@ class Following:
     whether the cluster may have it.
 
     The first Ctrl-C stops the job, which writes a checkpoint; the second leaves it to itself, as a terminal
-    that closes does at once.
+    that closes does at once. Where the job was not to be stopped, the next one tries again.
     """
 
     def __init__(self, file: ClusterFile, name: str, out: IO[str]) -> None:
         self.file, self.name, self.out = file, name, out
         self.server: JobServer | None = None
-        self.sent = self.submitted = self.stopping = False
+        self.sent = self.submitted = False
+        self.stopping = self.refused = False  # asked to stop; the cluster was not told, or refused
+        self.patience = Patience()
         self.shown = 0  # characters of the log
 
     def follow(self, entrypoint: list[str]) -> dict[str, Any]:
@@ -49,7 +51,6 @@ class Following:
                 info = self._through_a_tunnel(entrypoint)
                 if info.get("status") in _ENDED:
                     return info
-                print("the tunnel has closed; opening another", file=sys.stderr)
 
     def _through_a_tunnel(self, entrypoint: list[str]) -> dict[str, Any]:
         """What is known of the job when it has ended; nothing where the tunnel breaks before."""
@@ -65,14 +66,22 @@ class Following:
                 raise RunFailed(
                     f"the cluster does not know job {self.name} any more; submit it again"
                 ) from None
-            return {}
+            return self._open_another(error)
         except BrokenPipeError:  # who read the log has left, as `head` does
             raise
-        except OSError:
-            return {}
+        except OSError as error:
+            return self._open_another(error)
         except RunFailed as error:
-            goes_on = f"; job {self.name} goes on without us" if self.submitted else ""
-            raise RunFailed(f"{error}{goes_on}") from None
+            raise self._left_alone(error) from None
+
+    def _open_another(self, error: OSError) -> dict[str, Any]:
+        if not self.patience.lasts():
+            raise self._left_alone(f"the job server does not answer: {error}") from None
+        return {}
+
+    def _left_alone(self, why: object) -> RunFailed:
+        goes_on = f"; job {self.name} goes on without us" if self.submitted else ""
+        return RunFailed(f"{why}{goes_on}")
 
     def _submit(self, entrypoint: list[str]) -> None:
         variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
@@ -82,8 +91,10 @@ class Following:
             *("--runtime-env-json", json.dumps({"env_vars": variables}), "--", *entrypoint),
         )
         if done.returncode:
-            said = done.stdout.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise RunFailed(f"`ray job submit` failed: {said[-1].strip()}")
+            raise RunFailed(
+                f"`ray job submit` failed: {_last_words(done)}; whether the cluster has job {self.name} "
+                f"all the same, `mimray cluster status {self.file.path}` shows"
+            )
         self.submitted = True
 
     def _watch(self, server: JobServer) -> dict[str, Any]:
@@ -100,6 +111,7 @@ class Following:
                 print("the end of the log cannot be read from here", file=sys.stderr)
             if ended:
                 return info
+            self.patience.renew()
             time.sleep(_LOOK_SECONDS)
 
     def _show_log(self, server: JobServer, ended: bool) -> bool:
@@ -117,7 +129,13 @@ class Following:
         return True
 
     def _stop(self) -> None:
-        self._ray("job", "stop", "--no-wait", self.name)
+        done = self._ray("job", "stop", "--no-wait", self.name)
+        self.refused = done.returncode != 0
+        if self.refused:
+            print(
+                f"job {self.name} is not stopped: {_last_words(done)}; Ctrl-C tries again",
+                file=sys.stderr,
+            )
 
     def _ray(self, *words: str) -> subprocess.CompletedProcess[str]:
         assert self.server is not None
@@ -137,9 +155,10 @@ class Following:
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         """To stop the job, which is done when it is there where it is on its way; or to leave it."""
-        if self.stopping or self.server is None or number == signal.SIGHUP:
+        left = self.stopping and not self.refused
+        if left or self.server is None or number == signal.SIGHUP:
             raise KeyboardInterrupt
-        self.stopping = True
+        self.stopping, self.refused = True, False
         print(
             f"stopping job {self.name}: it writes a checkpoint (at most {STOP_SECONDS} s); "
             f"once more leaves it to itself",
@@ -147,3 +166,8 @@ class Following:
         )
         if self.submitted:
             self._stop()
+
+
+def _last_words(done: subprocess.CompletedProcess[str]) -> str:
+    lines = done.stdout.strip().splitlines() or [f"exit status {done.returncode}"]
+    return lines[-1].strip()

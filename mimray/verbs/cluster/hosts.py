@@ -10,7 +10,7 @@ from typing import Any
 from mimray.errors import RunFailed
 from mimray.verbs.cluster.commands import ray
 from mimray.verbs.cluster.file import ClusterFile
-from mimray.verbs.cluster.tunnel import JobServer
+from mimray.verbs.cluster.tunnel import JobServer, Patience, tunnel
 
 _JOIN_SECONDS = 1800.0  # a cloud's host boots and installs torch
 _LOOK_SECONDS = 3.0
@@ -38,11 +38,29 @@ def tally(file: ClusterFile, hosts: list[dict[str, Any]]) -> str:
     return f"{len(hosts)} of {file.least} hosts have joined{waiting}"
 
 
-def wait_for_hosts(file: ClusterFile, server: JobServer) -> list[dict[str, Any]]:
-    """Until every host has joined; says who is missing. Raises RunFailed, with the reason that the head
-    has noted, where setting one up has failed several times, or takes too long."""
-    deadline, look_at, said = time.monotonic() + _JOIN_SECONDS, 0.0, ""
+def wait_for_hosts(file: ClusterFile) -> list[dict[str, Any]]:
+    """Until every host has joined, over as many tunnels as that takes; says who is missing. Raises
+    RunFailed, with the reason that the head has noted, where setting one up has failed several times, or
+    takes too long."""
+    deadline, patience = time.monotonic() + _JOIN_SECONDS, Patience()
+    while True:
+        try:
+            with tunnel(file) as server:
+                return _all_hosts(file, server, deadline, patience)
+        except OSError as error:
+            if not patience.lasts():
+                raise RunFailed(
+                    f"{file.path}: Ray has started, and its job server does not say which hosts have "
+                    f"joined ({error}); `mimray cluster status {file.path}` asks again"
+                ) from None
+
+
+def _all_hosts(
+    file: ClusterFile, server: JobServer, deadline: float, patience: Patience
+) -> list[dict[str, Any]]:
+    look_at, said = 0.0, ""
     while len(hosts := server.hosts()) < file.least:
+        patience.renew()
         told = tally(file, hosts)
         if told != said:
             print(told, file=sys.stderr, flush=True)
@@ -69,6 +87,6 @@ def telling(log: str, lacking: list[str]) -> list[str]:
     """The last lines that say why hosts are missing: they speak of one of them, or of a failure."""
     lines = [_COLOUR.sub("", line).strip() for line in log.splitlines()]
     lines = [_ORIGIN.sub("", line) for line in lines if not _COMMAND.search(line)]
-    words = ("fail", "error", "denied", "refused", "timed out", "no route", *lacking)
+    words = ("fail", "error", "denied", "refused", "timed out", "no route", "python: ", *lacking)
     said = [line for line in lines if any(word in line.lower() for word in words)]
     return list(dict.fromkeys(said))[-_LINES:]

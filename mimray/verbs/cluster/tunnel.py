@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -16,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mimray.errors import RunFailed, UserError
@@ -24,6 +26,10 @@ from mimray.verbs.cluster.file import ClusterFile
 
 _OPEN_SECONDS = 60.0
 _ANSWER_SECONDS = 20.0
+_BROKEN = 10  # tunnels, one after another, before one gives up
+_WAIT_SECONDS = 2.0
+_LISTENERS = Path("/proc/net/tcp")
+_LISTEN = "0A"  # the kernel's word for it
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,39 @@ class JobServer:
         return log
 
 
+class Patience:
+    """With tunnels that break: one is opened again, but not for ever where none is of use."""
+
+    def __init__(self) -> None:
+        self.left = _BROKEN
+
+    def renew(self) -> None:
+        """What was asked has been answered."""
+        self.left = _BROKEN
+
+    def lasts(self) -> bool:
+        """Whether to open another tunnel, which is said, after a moment."""
+        self.left -= 1
+        if self.left <= 0:
+            return False
+        print("the job server does not answer; opening another tunnel", file=sys.stderr, flush=True)
+        time.sleep(_WAIT_SECONDS)
+        return True
+
+
+@contextmanager
+def answering(file: ClusterFile) -> Iterator[JobServer]:
+    """A tunnel for a few questions. Raises RunFailed where one of them is not answered."""
+    try:
+        with tunnel(file) as server:
+            yield server
+    except OSError as error:
+        raise RunFailed(
+            f"{file.path}: the job server was reached, and does not answer any more ({error}); "
+            f"try again"
+        ) from None
+
+
 @contextmanager
 def tunnel(file: ClusterFile) -> Iterator[JobServer]:
     """Open for the time of the block, on a port that is free. Raises RunFailed where it does not open."""
@@ -92,7 +131,7 @@ def tunnel(file: ClusterFile) -> Iterator[JobServer]:
         )
         try:
             server = JobServer(f"http://127.0.0.1:{port}", secret)
-            if not _opens(server, process):
+            if not _opens(server, port, process):
                 said.seek(0)
                 last = (said.read().strip().splitlines() or ["no answer"])[-1]
                 raise RunFailed(
@@ -106,14 +145,27 @@ def tunnel(file: ClusterFile) -> Iterator[JobServer]:
             process.wait()
 
 
-def _opens(server: JobServer, process: subprocess.Popen[bytes]) -> bool:
+def _opens(server: JobServer, port: int, process: subprocess.Popen[bytes]) -> bool:
     deadline = time.monotonic() + _OPEN_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError):
-            server.get("/api/version")
-            return True
+            if _ours(port):
+                server.get("/api/version")
+                return True
         time.sleep(0.5)
     return False
+
+
+def _ours(port: int) -> bool:
+    """Whether who listens there is this user, as far as the kernel tells.
+
+    Another may have taken the port between our look for a free one and ssh, and would be told the token.
+    """
+    if not _LISTENERS.exists():
+        return True  # no Linux
+    rows = [line.split() for line in _LISTENERS.read_text().splitlines()[1:]]
+    users = [r[7] for r in rows if r[1].endswith(f":{port:04X}") and r[3] == _LISTEN]
+    return bool(users) and set(users) == {str(os.getuid())}
 
 
 def _free_port() -> int:

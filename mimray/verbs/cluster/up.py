@@ -24,8 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     done = ray(file, "up", "-y", file.path)
     if done.returncode:
         raise RunFailed(f"`ray up` ended with exit status {done.returncode}; it said why above")
-    with tunnel(file) as server:
-        hosts = wait_for_hosts(file, server)
+    hosts = wait_for_hosts(file)
     print("\n".join(lines_of_hosts(hosts)))
     print(f"Next: mimray cluster submit {file.path} -- doctor demo")
     return 0
