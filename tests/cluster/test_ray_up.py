@@ -33,6 +33,14 @@ def test_the_places_to_edit_are_numbered(name):
     assert marks == [str(place + 1) for place in range(PLACES[name])]
 
 
+def test_a_cluster_has_a_key_of_its_own():
+    """Jobs can read it on the head."""
+    key = read("cluster.yaml")["auth"]["ssh_private_key"]
+    assert key == "~/.ssh/mimray"
+    for text in (REPOSITORY / "cluster.yaml", REPOSITORY / "docs/cluster.md"):
+        assert f"ssh-keygen -t ed25519 -N '' -f {key}\n" in text.read_text()
+
+
 @pytest.mark.parametrize("other", CLOUDS)
 def test_clouds_differ_in_what_the_cloud_is_only(other):
     ours, theirs = read("cluster.yaml"), read(other)

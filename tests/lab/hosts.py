@@ -30,7 +30,7 @@ def edited(machines: Machines) -> str:
         "head_ip: 10.0.0.1 ": f"head_ip: {head} ",
         "worker_ips: [10.0.0.2]": f"worker_ips: [{', '.join(workers)}]",
         "ssh_user: mimray": "ssh_user: root",
-        "~/.ssh/id_ed25519": str(machines.key),
+        "~/.ssh/mimray   #": f"{machines.key}   #",
         "ray start --head": f"ray start --head --num-cpus={CPUS['head']}",
         "ray start --address": f"ray start --num-cpus={CPUS['worker']} --address",
     }

@@ -70,6 +70,14 @@ class ClusterFile:
                 raise UserError(
                     f"{self.path}: file_mounts: {near} is not here; run this in the project's folder"
                 )
+        auth = self.config.get("auth") or {}
+        key = auth.get("ssh_private_key")
+        if key and not Path(str(key)).expanduser().exists():
+            raise UserError(
+                f"{self.path}: {key} is not here; make a key for this cluster alone, `ssh-keygen -t "
+                f"ed25519 -N '' -f {key}`, and let it in: `ssh-copy-id -i {key} "
+                f"{auth.get('ssh_user', 'USER')}@HOST`, for every host"
+            )
 
     def _refuse_what_is_open(self) -> None:
         """Who reaches a job server that asks for no token runs what he likes on every host.
