@@ -9,7 +9,7 @@ from typing import Any
 from mimray.errors import RunFailed
 from mimray.verbs.cluster.file import ClusterFile
 from mimray.verbs.cluster.hosts import head_log, missing, tally, telling
-from mimray.verbs.cluster.tunnel import tunnel
+from mimray.verbs.cluster.tunnel import answering
 
 _RESOURCES = ("CPU", "GPU")
 _JOB = ("submission_id", "status", "driver_exit_code", "entrypoint")
@@ -18,7 +18,7 @@ _JOB = ("submission_id", "status", "driver_exit_code", "entrypoint")
 def run(arguments: argparse.Namespace) -> int:
     """Print what the cluster is now; exit 3 where hosts are missing."""
     file = ClusterFile.read(arguments.file)
-    with tunnel(file) as server:
+    with answering(file) as server:
         hosts, jobs = server.hosts(), server.jobs()
     lacking, short = missing(file, hosts), len(hosts) < file.least
     why = telling(head_log(file), lacking) if short else []
