@@ -20,7 +20,7 @@ from mimray.redaction import RedactingFormatter, redact
 from mimray.train.signals import leave_on_request
 from mimray.words import analyze, cluster, data, evaluate, reconstruct, study, sweep, weights
 from mimray.words.kinds import OVERRIDES
-from mimray.words.parser import Parser
+from mimray.words.parser import Parser, refuse_passwords
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -135,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for noisy in ("matplotlib", "PIL", "urllib3", "asyncio", "filelock"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
+        refuse_passwords(arguments)
         with leave_on_request():
             module = import_module(f"mimray.verbs.{arguments.verb}")
             status: int = module.run(arguments)

@@ -8,16 +8,32 @@ import re
 
 HIDDEN = "***"
 
-_NAME = (
-    r"[\w-]*(?:passw(?:or)?d|passphrase|secret|token|(?:api|access|account|private)_?key|signature"
-    r"|credentials?|(?<![a-zA-Z])(?:pass|sig))(?![a-z])[\w-]*"
+# A model has tokens too, and they are no secrets.
+_TOKEN = r"(?<!cls[_-])(?<!mask[_-])(?<!dist[_-])(?<!class[_-])token"  # noqa: S105
+_WORD = rf"passw(?:or)?d|passphrase|secret|{_TOKEN}|(?:api|access|account|private)[_-]?key"
+_PART = r"[\w-]{0,64}"  # bounded, or a long line of dashes takes minutes
+_NAME = rf"{_PART}(?:{_WORD}|signature|credentials?|(?<![a-zA-Z])(?:pass|sig))(?![a-z]){_PART}"
+_PLAIN_NAME = rf"{_PART}(?:{_WORD})(?![a-z]){_PART}"  # without words that prose has before a colon
+# Digits before a slash are a port. Object stores have none: what AWS gives out holds slashes.
+_PORT = r"""(?:(?<=http://)|(?<=https://))[^/?#@\s"':]*:\d{1,5}(?:[/?#]|$)"""
+_USER = re.compile(rf"""(?<=://)(?!{_PORT})(?:[^/?#@\s"':]*:[^\s"']*|[\w.~+%-]{{16,}})(?=@)""")
+_VALUE = re.compile(
+    rf"""(?ix)
+    (?P<before>
+      \b{_NAME}["']?=+                                    # NAME=value, {{'NAME'='value'}}
+      | \b{_NAME}["']\s*:\s*(?=["'])                      # {{"NAME": "value"}}
+      | (?<![\w./-]){_PLAIN_NAME}["']?[ \t]*[:=]+[ \t]*   # NAME: value
+      | (?<![\w-])--{_PLAIN_NAME}(?:["'],)?[ \t]+(?!-)    # --NAME value, ['--NAME', 'value']
+    )
+    (?:(?P<quote>["'])(?:\\.|(?!(?P=quote)).)+ | [^\s&;"']*[^\s&;"',:])
+    """
 )
-# What AWS gives out holds slashes, so a password goes on to the last @; digits before a slash are a port.
-_USER = re.compile(
-    r"""(?<=://)(?:[^/?#@\s"']*:(?!\d{1,5}(?:[/?#]|$))[^\s"']*|[\w.~+%-]{16,})(?=@)"""
+_BEARER = re.compile(
+    r"""(?ix)
+    \b( authorization["']?[ \t]*[:=][ \t]*["']?(?:bearer|basic)[ \t]+ )[^\s"',]+
+    | \b( (?:bearer|basic)[ \t]+ )(?![a-z]+(?![\w~+/=-]))[\w.~+/-]{8,}=*  # a word alone is none
+    """
 )
-_VALUE = re.compile(rf"""(?i)\b({_NAME})(["']?=["']?|["']\s*:\s*["'])[^\s&;,"']+""")
-_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/-]{8,}=*")
 _ENVIRONMENT = re.compile(rf"(?i)^{_NAME}$")
 _PLACE = ("_PATH", "_FILE", "_CREDENTIALS", "_MODE")  # of a secret, which is none
 _LEAST = 8  # letters: shorter ones are words of other texts too
@@ -27,13 +43,14 @@ def redact(text: str) -> str:
     """The text with `***` for user and password of addresses, for values of what is named like a
     password, a token or a key, and for the values of such environment variables.
 
-    `s3://key:secret@bucket`, `?access_key=...`, `Authorization: Bearer ...`, `AWS_SECRET_ACCESS_KEY=...`.
+    `s3://key:secret@bucket`, `?access_key=...`, `Authorization: Bearer ...`, `AWS_SECRET_ACCESS_KEY=...`,
+    `password: ...`, `--password ...`. What is in quotes is hidden as a whole.
     """
     for value in _known():
         text = text.replace(value, HIDDEN)
     text = _USER.sub(HIDDEN, text)
-    text = _BEARER.sub(rf"\1 {HIDDEN}", text)
-    return _VALUE.sub(rf"\1\2{HIDDEN}", text)
+    text = _BEARER.sub(rf"\1\2{HIDDEN}", text)
+    return _VALUE.sub(rf"\g<before>\g<quote>{HIDDEN}", text)
 
 
 def holds_secret(uri: str) -> bool:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mimray.recipe.running import Optim, Schedule
-from mimray.recipe.sections import Data, Model, Range, Section
+from mimray.recipe.sections import Data, Model, Range, Section, Uri
 from mimray.recipe.training import TrainingRecipe
 from mimray.shares import share
 
@@ -15,7 +15,7 @@ SCRATCH = "scratch"
 
 
 class FinetuneModel(Model):
-    weights: str | None = None
+    weights: Uri | None = None
     """What the encoder starts from (`--from`): a run of mimray, one of its checkpoints, a file of any
     project that `mimray weights inspect` knows, supervised:timm/NAME, of which the weights lie in
     Hugging Face's cache, or scratch. The verb wants it said, here or there."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mimray.redaction import holds_secret
 
@@ -13,11 +14,33 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._=-]*$"
 
 
 class Section(BaseModel):
-    """Unknown keys are refused; values do not change after reading."""
+    """Unknown keys are refused, and addresses with a password; values do not change after reading."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    @field_validator("*")
+    @classmethod
+    def _without_password(cls, value: Any) -> Any:
+        """Of every setting, for any text may hold an address, and all are written down."""
+        if any(map(holds_secret, _texts(value))):
+            raise ValueError(
+                "holds a password, which would be written into the run; leave it out of the address and "
+                "set the environment variables of the store or server"
+            )
+        return value
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in it."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts([*value, *value.values()])
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(one)
 
 
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
@@ -26,19 +49,10 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
-def _without_password(uri: str) -> str:
-    if holds_secret(uri):
-        raise ValueError(
-            "holds a password, which would be written into the run; leave it out of the address and "
-            "set the environment variables of the store or server"
-        )
-    return uri
-
-
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # an int64: the hash takes no more
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-Uri = Annotated[str, AfterValidator(_without_password)]  # or a path
+Uri = str  # or a path
 
 
 class Model(Section):
@@ -98,7 +112,7 @@ class TargetSettings(Section):
     """patches: side of the patch that is normalised, pixels."""
     bins: int = Field(8, ge=2, le=256)
     """bins: of equal width, each colour alone."""
-    file: str | None = None
+    file: Uri | None = None
     """clusters: what `mimray data clusters` wrote; tokens: the tokenizer's weights. On every host."""
     module: str | None = None
     """tokens: the tokenizer's class, as package.module:Class or path/to/file.py:Class."""

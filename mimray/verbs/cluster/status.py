@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from mimray.errors import RunFailed
+from mimray.redaction import redact
 from mimray.verbs.cluster.file import ClusterFile
 from mimray.verbs.cluster.hosts import head_log, missing, tally, telling
 from mimray.verbs.cluster.tunnel import answering
@@ -19,15 +20,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what the cluster is now; exit 3 where hosts are missing."""
     file = ClusterFile.read(arguments.file)
     with answering(file) as server:
-        hosts, jobs = server.hosts(), server.jobs()
+        hosts, jobs = server.hosts(), [_shown(job) for job in server.jobs()]
     lacking, short = missing(file, hosts), len(hosts) < file.least
-    why = telling(head_log(file), lacking) if short else []
+    why = list(map(redact, telling(head_log(file), lacking))) if short else []
     if arguments.json:
         result = {
             "hosts": [{"address": host["node_ip"], **_resources(host)} for host in hosts],
             "missing": lacking,
             "reasons": why,
-            "jobs": [{name: job.get(name) for name in _JOB} for job in jobs],
+            "jobs": jobs,
         }
         print(json.dumps(result))
     else:
@@ -46,6 +47,12 @@ def lines_of_hosts(hosts: list[dict[str, Any]]) -> list[str]:
         + ", ".join(f"{count:g} {name}" for name, count in _resources(host).items())
         for host in hosts
     ]
+
+
+def _shown(job: dict[str, Any]) -> dict[str, Any]:
+    """What is told of a job; others may have typed passwords among its words."""
+    told = {name: job.get(name) for name in _JOB}
+    return told | {"entrypoint": redact(str(told["entrypoint"] or ""))}
 
 
 def _resources(host: dict[str, Any]) -> dict[str, float]:
