@@ -99,5 +99,6 @@ class ClusterFile:
             if not (asks_for_token or is_loopback(match[1])):
                 raise UserError(
                     f"{self.path}: {match[0]} without RAY_AUTH_MODE=token lets everybody run anything on "
-                    f"the hosts; export the mode in the same command, or listen on 127.0.0.1"
+                    f"the hosts; write `export RAY_AUTH_MODE=token; ray start ...`, without pipes and the "
+                    f"like, or listen on 127.0.0.1"
                 )
