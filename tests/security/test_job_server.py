@@ -51,6 +51,15 @@ def test_without_the_token(cluster, method, path, more):
     assert status(cluster, method, path, Authorization=f"Bearer {'0' * 64}", **more) == 403
 
 
+def test_another_name_is_not_refused(cluster):
+    """Ray looks at no name, as docs/cluster.md says: such a page is kept out for it has no token, nor the
+    cookie that has, which a browser sends to the name alone that set it."""
+    token = {"Authorization": f"Bearer {cluster.token}"}
+    assert status(cluster, "GET", "/api/jobs/", **NAMED) == 401
+    assert status(cluster, "GET", "/api/jobs/", **token, **NAMED) == 200
+    assert status(cluster, "POST", "/api/jobs/", **token, **BROWSER, **NAMED) == 405
+
+
 def test_a_browser_sends_no_jobs_even_with_it(cluster):
     token = {"Authorization": f"Bearer {cluster.token}"}
     assert status(cluster, "GET", "/api/jobs/", **token) == 200
