@@ -18,8 +18,10 @@ settings.register_profile(
 )
 settings.load_profile("mimray")
 
-# a shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C
+# a shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C, and
+# nohup that a terminal closes
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
