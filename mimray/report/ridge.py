@@ -61,10 +61,9 @@ def _draw(axes: Axes, rows: Rows, key: str, ridge: tuple[float, float]) -> None:
         colour, marker = COLOURS[units.index(unit) % len(COLOURS)], _MARKERS.get(strategy, "o")
         xs, ys = [row[_PLACE] for row in own], [factor * row[key] for row in own]
         spreads = [factor * (row.get(f"{key}_spread") or 0.0) for row in own]
+        bars = spreads if any(spreads) else None  # or the legend shows bars that are not there
         name = f"unit {unit} px" + (f", {strategy}" if several else "")
-        axes.errorbar(
-            xs, ys, spreads, color=colour, marker=marker, ms=5, lw=1, capsize=2, label=name
-        )
+        axes.errorbar(xs, ys, bars, color=colour, marker=marker, ms=5, lw=1, capsize=2, label=name)
         for row, x, y in zip(own, xs, ys, strict=True):
             axes.annotate(f"{row['ratio']:g}", (x, y), (4, 4), textcoords="offset points",
                           fontsize=7, color=colour)  # fmt: skip

@@ -166,7 +166,8 @@ def _more_than(winners: Sequence[str], fitted: FittedLaw) -> str:
 
 
 def _by_top1(best: str, fitted: FittedLaw, found: Findings) -> list[str]:
-    """Where top-1 rose more so far with another factor than with the best by the loss."""
+    """Where top-1 rose more so far with another factor than with the best by the loss, and whether that is
+    sure: their intervals do not overlap."""
     steps = {gain.factor: gain.scores[TOP1] for gain in found.gains if TOP1 in gain.scores}
     known = [factor for factor in fitted.law.terms if factor in steps]
     if best not in known:
@@ -174,9 +175,15 @@ def _by_top1(best: str, fitted: FittedLaw, found: Findings) -> list[str]:
     first = max(known, key=lambda factor: steps[factor].mean)
     if first == best:
         return []
+    other, own = steps[first], steps[best]
+    sure = other.interval and own.interval and other.interval[0] > own.interval[1]
+    says = "says otherwise" if sure else "does not tell"
     say = score_change(TOP1, found.table)
-    other, own = (f"{say(steps[factor].mean)} of {DOUBLED[factor]}" for factor in (first, best))
-    return [f"Top-1 does not say so: per doubling so far {other}, and {own}."]
+    said = [
+        change(f"of {DOUBLED[factor]}", steps[factor].mean, steps[factor].interval, "so few", say)
+        for factor in (first, best)
+    ]
+    return [f"Top-1 {says}: per doubling so far, {listed(said)}."]
 
 
 def _lowers(bounds: Interval | None) -> bool:

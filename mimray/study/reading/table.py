@@ -82,9 +82,9 @@ class StudyTable:
             found.setdefault(run.pair, []).append(run)
         return {p: tuple(sorted(r, key=lambda run: run.iterations)) for p, r in found.items()}
 
-    def percent(self) -> float:
-        """What makes this table's top-1 percent: 100 where it has shares of 1."""
-        scores = [run.scores[TOP1] for run in self.runs if TOP1 in run.scores]
+    def percent(self, task: str = TOP1) -> float:
+        """What makes this table's scores of a task percent: 100 where it has shares of 1."""
+        scores = [run.scores[task] for run in self.runs if task in run.scores]
         return 100.0 if all(abs(score) <= 1.0 for score in scores) else 1.0
 
     def lengths(self) -> list[int]:

@@ -56,10 +56,10 @@ def task_name(task: str) -> str:
 
 
 def score_change(task: str, table: StudyTable) -> Say:
-    """How a difference of a task's scores is said: of top-1 in points."""
-    if task != TOP1:
+    """How a difference of a task's scores is said: of top-1, also of neighbours and probes, in points."""
+    if task.rpartition("/")[2] != TOP1:
         return lambda value: f"{value:+.3g}"
-    return lambda value: f"{table.percent() * value:+.2f} points"
+    return lambda value: f"{table.percent(task) * value:+.2f} points"
 
 
 def change(

@@ -212,10 +212,19 @@ def test_top1_that_rose_more_with_another_factor_is_said():
         n for n, s in enumerate(said) if s.startswith("Twice the length lowers the loss most next")
     )
     assert said[at + 1] == (
-        "Top-1 does not say so: per doubling so far +3.00 points of the parameters, "
-        "and +0.00 points of the length."
+        "Top-1 says otherwise: per doubling so far, of the parameters +3.00 points (+3.00 to +3.00) and "
+        "of the length +0.00 points (+0.00 to +0.00), cannot say up or down."
     )
-    assert not any(s.startswith("Top-1 does not") for s in said_of(law_table()))
+    assert not any(s.startswith("Top-1") for s in said_of(law_table()))
+
+
+def test_scores_that_overlap_do_not_say_otherwise():
+    said = said_of(read_table("docs/studies/scaling_photos/table.csv"))
+    (one,) = [s for s in said if s.startswith("Top-1")]
+    assert one.startswith(
+        "Top-1 does not tell: per doubling so far, of the parameters +3.03 points (+2.36 to "
+    )
+    assert any("knn/top1 +1.78 points" in s for s in said)
 
 
 @pytest.mark.parametrize(
