@@ -1,7 +1,7 @@
 # make demo    pre-train a small model on the photos that come with mimray (about 3 minutes)
 # make test    the tests (at most 8 minutes on 2 cores)
 # make check   lint, types, floors          make faults   tests that kill processes
-# make slow    every combination of parts, of which `make test` tries a part
+# make slow    every combination of parts, of which `make test` tries a part, and what takes long
 # make lab     tests on hosts of network namespaces (needs root)
 # make bench   benchmarks                   make ui       MLflow's comparison pages
 # make audit   known vulnerabilities of the locked packages

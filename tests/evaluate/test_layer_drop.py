@@ -21,7 +21,7 @@ from mimray.train.run_folder import RunFolder
 from mimray.train.tasks.classification import Classification
 from tests.evaluate.conftest import QUICK, SMALL
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.slow
 NOTHING = Draws(lambda rows, title: b"", lambda rows, title: b"")
 WORDS = [*QUICK, "optim.batch=4"]
 

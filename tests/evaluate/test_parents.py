@@ -20,7 +20,7 @@ from tests.data.collection_fixtures import small
 from tests.evaluate.conftest import QUICK
 from tests.train.tracked import Store
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.slow
 DRAWS = Draws(lambda rows, title: b"", lambda rows, title: b"")
 
 

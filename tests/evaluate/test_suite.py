@@ -30,7 +30,7 @@ from tests.data.collection_fixtures import cog, put, small
 from tests.evaluate.conftest import QUICK, SMALL
 from tests.evaluate.test_checkpoint import untold_file, weights_file
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.slow
 SETS = ("dtd", "pets", "voc2007")
 PARQUET = Path(mimray.__file__).parent / "photos"
 NOTHING = Draws(lambda rows, title: b"", lambda rows, title: b"")

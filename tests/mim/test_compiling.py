@@ -83,9 +83,8 @@ def test_a_compiled_model_trains_to_the_same_losses(model):
     assert names == list(plain.state_dict())
 
 
-@pytest.mark.parametrize(
-    "drop_path", [pytest.param(0.2, marks=unit), pytest.param(0.0, marks=slow)]
-)
+@slow
+@pytest.mark.parametrize("drop_path", [0.2, 0.0])
 def test_blocks_of_one_shape_share_their_code(drop_path):
     """Two kinds a stage, plain and shifted, where it has several windows, and one where it has one."""
     encoder = build_encoder("swinv2_tiny", 192, 12, drop_path)
@@ -96,7 +95,7 @@ def test_blocks_of_one_shape_share_their_code(drop_path):
     assert pieces() == 2 + 2 + 1 + 1  # of 48, 24, 12 and 6 tokens a side
 
 
-@unit
+@slow
 def test_evaluation_is_not_compiled():
     model = build("vit_nano")
     compile_blocks(model.encoder, backend="aot_eager")
@@ -109,7 +108,7 @@ def test_evaluation_is_not_compiled():
     assert got.isfinite().all() and pieces() == made
 
 
-@unit
+@slow
 def test_under_fsdp():
     """Its hooks stay around the compiled blocks, whose parameters they gather."""
     plain, compiled = build("swin_nano"), build("swin_nano")

@@ -13,7 +13,7 @@ from mimray.mim.step import MicroBatch, train_step
 from mimray.optim import build_optimizer
 from mimray.recipe import Recipe
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 

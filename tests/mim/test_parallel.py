@@ -18,7 +18,7 @@ from mimray.optim import build_optimizer
 from mimray.recipe import Optim
 from tests.groups import run_group
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.slow
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 RANKS, BATCH, SIZE, STEPS = 2, 8, 32, 3

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.step import CASES, Case, Training, compare, flops, pair
 from mimray.mim.encoders import ENCODERS
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 WITHOUT = """

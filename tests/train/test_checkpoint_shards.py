@@ -22,7 +22,7 @@ from mimray.train.tensor_file import TensorFile, write_tensors
 from mimray.weights import read
 from tests.groups import run_group
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.slow
 
 WHOLE, BY_TWO, BY_THREE = 1, 2, 3  # steps of the checkpoints of one, two and three processes
 

@@ -104,28 +104,3 @@ def test_one_trainer_with_odd_micro_batches_computes_the_same(finished, tmp_path
     assert ours[0] == pytest.approx(theirs[0], rel=1e-6)
     assert ours == pytest.approx(theirs, rel=1e-4)
     assert other.result["val_loss"] == pytest.approx(finished.result["val_loss"], rel=1e-4)
-
-
-def test_a_folder_of_jpegs_with_a_few_damaged_ones(tmp_path):
-    """Unreadable pictures, up to the limit, are left out, counted and named."""
-    photos = tmp_path / "photos"
-    write_photos(photos, count=120)
-    (photos / "b").mkdir()
-    (photos / "b" / "cut short.jpg").write_bytes((photos / "000.jpg").read_bytes()[:900])
-    (photos / "page.JPG").write_text("<html>404</html>")
-    done = pretrain(tmp_path, *TINY, f"data.train={photos}", "schedule.length=7it",
-                    "speed.workers=1")  # fmt: skip
-    assert done.status == 0, done.err
-    assert done.record["photos"] == {"train": 61, "val": 61}
-    named = {d["name"]: d["reason"] for d in done.record["damaged"]}
-    assert named == {"b/cut short.jpg": "damaged", "page.JPG": "not a picture"}
-
-
-def write_photos(folder, count):
-    """The first shipped photos as JPEG files."""
-    from mimray.data.sources import open_source
-
-    source = open_source("builtin:photos/train")
-    folder.mkdir()
-    for row, data in enumerate(source.read(range(count))):
-        (folder / f"{row:03d}.jpg").write_bytes(data)

@@ -9,7 +9,7 @@ import pytest
 from tests.lab.machines import may_make_networks
 from tests.train.runs import TINY, command, environment
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.slow
 
 
 # Loopback, and a cable that leads nowhere and counts what is sent. The name server is a process that

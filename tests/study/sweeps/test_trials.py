@@ -25,7 +25,7 @@ from mimray.study.sweeps.table import sweep_rows
 from mimray.study.sweeps.trial import Trial
 from mimray.train.resources import Node
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.slow
 torch.set_num_threads(1)
 
 TINY = """
