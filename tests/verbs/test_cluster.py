@@ -14,7 +14,7 @@ import pytest
 from mimray.cli import build_parser, main
 from mimray.verbs.cluster import commands, file, following, hosts, tunnel
 from mimray.verbs.cluster.file import ClusterFile
-from mimray.verbs.cluster.submit import exit_status, run
+from mimray.verbs.cluster.submit import VERBS, exit_status, run
 
 pytestmark = pytest.mark.unit
 
@@ -237,6 +237,28 @@ def test_another_token(ray, capsys):
         "mimray: ~/.ray/auth_token: No such file or directory; `mimray cluster up` makes it with the "
         "cluster; of one that was started elsewhere, take it from there"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("pretran", "demo"), "'pretran': no such verb; did you mean pretrain"),
+        (("--debug",), "'': no such verb; known: demo, "),
+        (("ui",), "ui: is no job: its pages are for the machine that it runs on"),
+        (("cluster", "status", FILE), "cluster: is no job: it starts and asks a cluster"),
+    ],
+)
+def test_what_is_no_verb_is_said_before_the_cluster_is_asked(ray, capsys, words, says):
+    (ray.folder / ".ray/auth_token").unlink()
+    assert submit(*words) == 2
+    assert capsys.readouterr().err.startswith(f"mimray: {says}")
+    assert not (ray.folder / "calls").exists()
+
+
+def test_all_other_verbs_are_jobs(ray):
+    (verbs,) = (action.choices for action in build_parser()._actions if action.dest == "verb")
+    assert set(VERBS) == set(verbs) - {"ui", "cluster"}
+    assert submit("--debug", "pretrain", "demo") == 0
 
 
 def test_a_job_server_that_does_not_answer_is_not_asked_for_ever(ray, capsys, monkeypatch):
