@@ -112,10 +112,10 @@ def starting(tmp_path):
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
 
-    def begin(healthy: bool = True, **more: str) -> subprocess.Popen:
+    def begin(healthy: bool = True, job: str = "jobs/pretrain.py", **more: str) -> subprocess.Popen:
         if healthy:
             (tmp_path / "healthy").touch()
-        return submit(tmp_path, "jobs/pretrain.py", **more)
+        return submit(tmp_path, *([job] if job else []), **more)
 
     yield begin
     for pid in processes_with("HOME", str(tmp_path)):
@@ -140,6 +140,34 @@ def test_nodes_do_not_wait_for_a_ray_that_does_not_come(starting, tmp_path, heal
     assert says in (tmp_path / "log").read_text()
     assert not list((tmp_path / "project").glob(".slurm-*")), "the token outlived the job"
     assert "requeue" not in (tmp_path / "scontrol").read_text()
+
+
+@pytest.mark.unit
+def test_outside_sbatch(tmp_path):
+    env = {n: v for n, v in os.environ.items() if not n.startswith("SLURM_")}
+    words = ["bash", str(SCRIPT), "jobs/pretrain.py"]
+    done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    says = "this is for sbatch: sbatch cluster/slurm.sbatch jobs/pretrain.py RECIPE ...\n"
+    assert done.stderr == says
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("name", ["jobs/pretran.py", ""])
+def test_a_job_that_is_not_there_starts_no_ray(starting, tmp_path, name):
+    assert starting(job=name).wait(60) == 2
+    said = (tmp_path / "log").read_text()
+    folder = tmp_path / "project"
+    assert said == f"'{name}' is no file in {folder}; name a job, like jobs/pretrain.py demo\n"
+    assert not (tmp_path / "srun").exists()
+
+
+@pytest.mark.unit
+def test_a_folder_without_packages_starts_no_ray(starting, tmp_path):
+    (tmp_path / "project/.venv/bin/python").unlink()
+    assert starting().wait(60) == 2
+    assert "has no .venv; `make setup` makes it" in (tmp_path / "log").read_text()
+    assert not (tmp_path / "srun").exists()
 
 
 @pytest.mark.unit

@@ -27,8 +27,8 @@ def edited(machines: Machines) -> str:
     """The project's cluster.yaml with its three places filled in, and CPUs as `CPUS` has them."""
     head, *workers = map(address, machines.names)
     edits = {
-        "head_ip: 10.0.0.1 ": f"head_ip: {head} ",
-        "worker_ips: [10.0.0.2]": f"worker_ips: [{', '.join(workers)}]",
+        "head_ip: 192.0.2.1 ": f"head_ip: {head} ",
+        "worker_ips: [192.0.2.2]": f"worker_ips: [{', '.join(workers)}]",
         "ssh_user: mimray": "ssh_user: root",
         "~/.ssh/mimray   #": f"{machines.key}   #",
         "ray start --head": f"ray start --head --num-cpus={CPUS['head']}",

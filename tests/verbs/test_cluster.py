@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from mimray.cli import build_parser, main
-from mimray.verbs.cluster import commands, following, hosts, tunnel
+from mimray.verbs.cluster import commands, file, following, hosts, tunnel
 from mimray.verbs.cluster.file import ClusterFile
-from mimray.verbs.cluster.submit import exit_status, run
+from mimray.verbs.cluster.submit import VERBS, exit_status, run
 
 pytestmark = pytest.mark.unit
 
 REPOSITORY = Path(__file__).parents[2]
 FILE = str(REPOSITORY / "cluster.yaml")
-HEAD, WORKER = "10.0.0.1", "10.0.0.2"  # of cluster.yaml
+HEAD, WORKER = "192.0.2.1", "192.0.2.2"  # of cluster.yaml
 PLAN = {
     "token": "s3cret-token",
     "log": ["one", "two", "three", "four"],
@@ -39,10 +39,10 @@ PLAN = {
 
 LOG = (
     3
-    * """Shared connection to 10.0.0.2 closed.
-ssh: connect to host 10.0.0.2 port 22: Connection refused
-2026-11-22 03:20:26,930\tVVINFO command_runner.py:401 -- Full command is `ssh 10.0.0.2`
-2026-11-22 03:20:26,930\tINFO log_timer.py:25 -- NodeUpdater: 10.0.0.2: Start failed [LogTimer=975ms]
+    * """Shared connection to 192.0.2.2 closed.
+ssh: connect to host 192.0.2.2 port 22: Connection refused
+2026-11-22 03:20:26,930\tVVINFO command_runner.py:401 -- Full command is `ssh 192.0.2.2`
+2026-11-22 03:20:26,930\tINFO log_timer.py:25 -- NodeUpdater: 192.0.2.2: Start failed [LogTimer=975ms]
 2026-11-22 03:20:26,932\tERR updater.py:177 -- \x1b[31mNew status: \x1b[1mupdate-failed\x1b[22m\x1b[39m
 """
 )
@@ -66,14 +66,14 @@ class Fake:
         (folder / "bin").mkdir()
         (folder / ".ssh").mkdir()
         (folder / ".ssh/mimray").touch()  # of cluster.yaml
-        self.lets_in()
+        self.lets_in(HEAD, WORKER)
 
     def lets_in(self, *hosts):
-        """What `ssh` from here reaches; it notes its words."""
+        """What `ssh` from here reaches, and not by way of another host; it notes its words."""
         ways = "".join(f"  *@{host}\\ *) exit 0 ;;\n" for host in hosts)
         ssh = self.folder / "bin/ssh"
         ssh.write_text(
-            f'#!/bin/sh\necho "$*" >> {self.folder}/ssh\ncase "$*" in\n{ways}esac\nexit 255\n'
+            f'#!/bin/sh\necho "$*" >> {self.folder}/ssh\ncase "$*" in\n*-W*) ;;\n{ways}esac\nexit 255\n'
         )
         ssh.chmod(0o755)
 
@@ -99,6 +99,7 @@ def ray(tmp_path, monkeypatch):
     monkeypatch.setattr(commands, "program", lambda: str(fake.program))
     monkeypatch.setattr(tunnel, "program", lambda: str(fake.program))
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(file, "_EXAMPLES", "none")  # the file's hosts are ours
     for module in (hosts, following):
         monkeypatch.setattr(module, "_LOOK_SECONDS", 0.05)
     monkeypatch.setattr(tunnel, "_WAIT_SECONDS", 0.05)
@@ -214,7 +215,15 @@ def test_a_log_that_ray_cannot_read_is_no_end(ray, capsys):
 def test_a_cluster_that_is_not_there(ray, monkeypatch, capsys):
     (ray.folder / "ray").write_text("#!/bin/sh\necho ssh: no route to host\nexit 1\n")
     assert submit("pretrain", "demo") == 3
-    assert "(ssh: no route to host); is the cluster up? `mimray" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no way to the job server (ssh: no route to host); is the cluster up? `mimray" in said
+
+
+def test_a_tunnel_that_is_silent(ray, monkeypatch, capsys):
+    monkeypatch.setattr(tunnel, "_OPEN_SECONDS", 0.2)
+    (ray.folder / "ray").write_text("#!/bin/sh\nexec sleep 60\n")
+    assert submit("pretrain", "demo") == 3
+    assert "no way to the job server in 0 s (no answer); is" in capsys.readouterr().err
 
 
 def test_another_token(ray, capsys):
@@ -223,7 +232,33 @@ def test_another_token(ray, capsys):
     assert "another token than ~/.ray/auth_token" in capsys.readouterr().err
     (ray.folder / ".ray/auth_token").unlink()
     assert submit("pretrain", "demo") == 2
-    assert "`mimray cluster up` makes it" in capsys.readouterr().err
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == (
+        "mimray: ~/.ray/auth_token: No such file or directory; `mimray cluster up` makes it with the "
+        "cluster; of one that was started elsewhere, take it from there"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("pretran", "demo"), "'pretran': no such verb; did you mean pretrain"),
+        (("--debug",), "'': no such verb; known: demo, "),
+        (("ui",), "ui: is no job: its pages are for the machine that it runs on"),
+        (("cluster", "status", FILE), "cluster: is no job: it starts and asks a cluster"),
+    ],
+)
+def test_what_is_no_verb_is_said_before_the_cluster_is_asked(ray, capsys, words, says):
+    (ray.folder / ".ray/auth_token").unlink()
+    assert submit(*words) == 2
+    assert capsys.readouterr().err.startswith(f"mimray: {says}")
+    assert not (ray.folder / "calls").exists()
+
+
+def test_all_other_verbs_are_jobs(ray):
+    (verbs,) = (action.choices for action in build_parser()._actions if action.dest == "verb")
+    assert set(VERBS) == set(verbs) - {"ui", "cluster"}
+    assert submit("--debug", "pretrain", "demo") == 0
 
 
 def test_a_job_server_that_does_not_answer_is_not_asked_for_ever(ray, capsys, monkeypatch):
@@ -273,7 +308,8 @@ def under_way(ray):
     ray.plan(waits=True)
     code = (
         "import sys; from mimray.cli import main\n"
-        "from mimray.verbs.cluster import commands, following, tunnel\n"
+        "from mimray.verbs.cluster import commands, file, following, tunnel\n"
+        "file._EXAMPLES = 'none'\n"
         "for m in (commands, tunnel): m.program = lambda: sys.argv[1]\n"
         "following._LOOK_SECONDS = 0.05\n"
         "sys.exit(main(sys.argv[2:]))"
@@ -382,7 +418,7 @@ def test_up_names_the_host_that_failed_and_why(ray, capsys, monkeypatch):
     last = capsys.readouterr().err.splitlines()[-1]
     assert f"missing {WORKER}; the head keeps trying, and its log says: " in last
     assert last.endswith(
-        "ssh: connect to host 10.0.0.2 port 22: Connection refused | NodeUpdater: 10.0.0.2: Start "
+        "ssh: connect to host 192.0.2.2 port 22: Connection refused | NodeUpdater: 192.0.2.2: Start "
         "failed [LogTimer=975ms] | New status: update-failed"
     )
 

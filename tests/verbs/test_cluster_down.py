@@ -32,10 +32,11 @@ def test_down_stops_jobs_and_every_host(ray):
     assert [words[2:] for words, _ in ray.calls("job", "stop")] == [["a"]]
     ((words, _),) = ray.calls("exec")
     own = "~/mimray/.venv/bin/ray stop"
-    first, then = words[-1].split("; ")
+    first, loop, then, done = words[-1].split("; ")
     assert first == f"{own} || echo 'not ended: {HEAD}'"
-    assert then.startswith("ssh -i ~/ray_bootstrap_key.pem ")
-    assert then.endswith(f" mimray@{WORKER} '{own}' || echo 'not ended: {WORKER}'")
+    assert (loop, done) == (f"for host in {WORKER}", "done")
+    assert then.startswith("do ssh -i ~/ray_bootstrap_key.pem ")
+    assert then.endswith(f" mimray@$host '{own}' || echo \"not ended: $host\"")
     assert [words for words, _ in ray.calls("down")] == [["down", "-y", FILE]]
     assert not (ray.folder / "ssh").exists()
 
@@ -60,10 +61,22 @@ def test_down_names_the_hosts_that_it_could_not_end(ray, capsys, plan, lets_in, 
     said = capsys.readouterr().err.splitlines()[-1]
     for host in left:
         assert f"Ray may still run on {host}: " in said
-        assert said.endswith(f" mimray@{host} '~/mimray/.venv/bin/ray stop'")
+        by_hand = f"ssh -i ~/.ssh/mimray mimray@{host} '~/mimray/.venv/bin/ray stop'"
+        assert said.endswith(f"; end it: {by_hand}")
     asked = (ray.folder / "ssh").read_text()
     assert f"-i {ray.folder}/.ssh/mimray " in asked and "BatchMode=yes" in asked
     assert (f"@{HEAD}" in asked) == ("fails" in plan)
+
+
+def test_hosts_that_could_not_be_ended_share_a_command(ray, capsys):
+    ray.plan(fails=[["exec"]])
+    ray.lets_in()
+    assert main(["cluster", "down", FILE]) == 3
+    said = capsys.readouterr().err.splitlines()[-1]
+    by_hand = "`ssh -i ~/.ssh/mimray mimray@HOST '~/mimray/.venv/bin/ray stop'`"
+    assert f"run on {HEAD}, {WORKER}: " in said and said.endswith(
+        f"end it: for each HOST {by_hand}"
+    )
 
 
 def test_down_says_whose_checkpoint_may_be_missing(ray, capsys):
@@ -77,6 +90,7 @@ def test_down_says_whose_checkpoint_may_be_missing(ray, capsys):
 def test_the_head_names_each_host_where_ray_was_not_ended(ray):
     """As its shell runs the command: `ray` is not there, and ssh comes back with 255."""
     command = stop_on_all_hosts(ClusterFile.read(FILE))
+    assert command.count("ConnectTimeout") == 1, "once for all hosts"
     for hosts, said in [
         ((), f"not ended: {HEAD}\nnot ended: {WORKER}\n"),
         ((WORKER,), f"not ended: {HEAD}\n"),
@@ -105,5 +119,5 @@ def test_what_a_file_ends_ray_with(commands, own):
         "head_start_ray_commands": commands,
     }
     steps = stop_on_all_hosts(ClusterFile("f", config))
-    assert steps.startswith(f"{own} || echo 'not ended: h'; ssh ")
-    assert steps.endswith(" u@a 'ray stop' || echo 'not ended: a'")
+    assert steps.startswith(f"{own} || echo 'not ended: h'; for host in a; do ssh ")
+    assert steps.endswith(" u@$host 'ray stop' || echo \"not ended: $host\"; done")

@@ -75,8 +75,8 @@ def token() -> str:
         return TOKEN.expanduser().read_text().strip()
     except OSError as error:
         raise UserError(
-            f"{TOKEN}: {error.strerror}; take it from where the cluster was started: "
-            f"`mimray cluster up` makes it"
+            f"{TOKEN}: {error.strerror}; `mimray cluster up` makes it with the cluster; of one that was "
+            f"started elsewhere, take it from there"
         ) from None
 
 

@@ -11,18 +11,14 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 from mimray.errors import RunFailed
 from mimray.verbs.cluster.commands import ray, show
 from mimray.verbs.cluster.file import ClusterFile
+from mimray.verbs.cluster.ssh import OPTIONS, typed, words
 from mimray.verbs.cluster.tunnel import JobServer, tunnel
 
 _KEY = "~/ray_bootstrap_key.pem"  # where `ray up` puts the key by which the head reaches the others
-_OPTIONS = (
-    "-o BatchMode=yes -o StrictHostKeyChecking=no -o IdentitiesOnly=yes -o ConnectTimeout=5 "
-    "-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
-)
 _LEFT = "not ended: "
 _STDERR = 2
 _ENDS_RAY = re.compile(r"(?:^|[\s/;&])ray stop(?:[ \t][^;&\n]*)?$")  # and starts nothing after it
@@ -71,38 +67,44 @@ def _end_ray(file: ClusterFile) -> list[str]:
     left = [host for host in left if not _end_from_here(file, host)]
     if not left:
         return []
-    how = "; ".join(shlex.join(_ssh_from_here(file, host)) for host in left)
     return [
-        f"Ray may still run on {', '.join(left)}: not reached, or `ray stop` failed there; end it: {how}"
+        f"Ray may still run on {', '.join(left)}: not reached, or `ray stop` failed there; end it: "
+        f"{_by_hand(file, left)}"
     ]
+
+
+def _by_hand(file: ClusterFile, hosts: list[str]) -> str:
+    """A command for each host; hosts that take the same one share it."""
+    alike: dict[str, list[str]] = {}
+    for host in hosts:
+        alike.setdefault(_stop(file, host), []).append(host)
+    return "; ".join(
+        f"for each HOST `{typed(file, 'HOST', command)}`"
+        if own[1:]
+        else typed(file, own[0], command)
+        for command, own in alike.items()
+    )
 
 
 def stop_on_all_hosts(file: ClusterFile) -> str:
     """A command for the head: what the file itself ends an older Ray with, on all hosts, the head first,
     for it would start the others again. It names the hosts where that failed, and ends with 0."""
-    user = file.config["auth"]["ssh_user"]
     head, *workers = file.addresses
-    steps = [(head, _stop(file, head))]
-    for host in workers:
-        there = shlex.quote(_stop(file, host))
-        steps.append((host, f"ssh -i {_KEY} {_OPTIONS} {user}@{host} {there}"))
-    return "; ".join(f"{step} || echo {shlex.quote(_LEFT + host)}" for host, step in steps)
+    steps = f"{_stop(file, head)} || echo {shlex.quote(_LEFT + head)}"
+    if not workers:
+        return steps
+    there, user = shlex.quote(_stop(file, workers[0])), file.config["auth"]["ssh_user"]
+    return (
+        f"{steps}; for host in {shlex.join(workers)}; do ssh -i {_KEY} {OPTIONS} {user}@$host {there} "
+        f'|| echo "{_LEFT}$host"; done'
+    )
 
 
 def _end_from_here(file: ClusterFile, host: str) -> bool:
-    words = _ssh_from_here(file, host)
-    print(f"$ {shlex.join(words)}", file=sys.stderr, flush=True)
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=_STDERR)  # noqa: S603
+    ssh = words(file, host, _stop(file, host))
+    print(f"$ {shlex.join(ssh)}", file=sys.stderr, flush=True)
+    done = subprocess.run(ssh, stdin=subprocess.DEVNULL, stdout=_STDERR)  # noqa: S603
     return done.returncode == 0
-
-
-def _ssh_from_here(file: ClusterFile, host: str) -> list[str]:
-    """`ray stop` on a host, with the key and the way that the file names."""
-    auth = file.config["auth"]
-    key, proxy = auth.get("ssh_private_key"), auth.get("ssh_proxy_command")
-    words = ["ssh", *(["-i", str(Path(key).expanduser())] if key else []), *_OPTIONS.split()]
-    words += ["-o", f"ProxyCommand={proxy}"] if proxy else []
-    return [*words, f"{auth['ssh_user']}@{host}", _stop(file, host)]
 
 
 def _stop(file: ClusterFile, host: str) -> str:

@@ -10,9 +10,11 @@ from typing import Any
 from mimray.environment import is_loopback
 from mimray.errors import UserError
 from mimray.recipe.yaml_file import read_yaml
+from mimray.verbs.cluster.schema import check
 from mimray.verbs.cluster.shell import programs
 
 _HOST = re.compile(r"--dashboard-host(?:=|\s+)(\S*)")
+_EXAMPLES = "192.0.2."  # addresses that no host has (RFC 5737); cluster.yaml comes with them
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class ClusterFile:
 
     @classmethod
     def read(cls, path: str) -> ClusterFile:
-        """Raises UserError for a file that is none, and for one that would start an open cluster."""
+        """Raises UserError for a file that is none, for a mistake in it, and for one that would start an
+        open cluster."""
         try:
             config = read_yaml(Path(path))
         except OSError as error:
@@ -35,6 +38,7 @@ class ClusterFile:
             raise UserError(
                 f"{path}: names no provider; take cluster.yaml and edit its three places"
             )
+        check(path, config)
         file = cls(path, config)
         file._refuse_what_is_open()
         return file
@@ -63,10 +67,21 @@ class ClusterFile:
         head = self.config.get("head_node_type")
         return 1 + sum(int(t.get("min_workers", 0)) for name, t in types.items() if name != head)
 
-    def check_files(self) -> None:
-        """Raises UserError where what it sends to the hosts is not here."""
+    def check_addresses(self) -> None:
+        """Raises UserError where they are still those that cluster.yaml comes with."""
+        for key, addresses in (("head_ip", self.addresses[:1]), ("worker_ips", self.workers)):
+            for address in addresses:
+                if address.startswith(_EXAMPLES):
+                    raise UserError(
+                        f"{self.path}: provider.{key}: {address} is an example; edit the three places "
+                        f"marked EDIT"
+                    )
+
+    def check_files(self, made: Path) -> None:
+        """Raises UserError where what it sends to the hosts is not here. `made`: what will be by then."""
         for near in (self.config.get("file_mounts") or {}).values():
-            if not Path(str(near)).expanduser().exists():
+            here = Path(str(near)).expanduser()
+            if here != made.expanduser() and not here.exists():
                 raise UserError(
                     f"{self.path}: file_mounts: {near} is not here; run this in the project's folder"
                 )

@@ -16,9 +16,20 @@ from typing import Any
 
 from mimray.errors import RunFailed, Stopped, UserError
 from mimray.redaction import holds_secret, redact
+from mimray.settings_errors import nearest
 from mimray.verbs.cluster.file import ClusterFile
 from mimray.verbs.cluster.following import Following
 
+VERBS = (
+    *("demo", "pretrain", "doctor", "finetune", "recipe", "runs", "sweep", "data", "weights"),
+    *("evaluate", "analyze", "reconstruct", "study"),
+)
+"""What a cluster can do: all verbs but those that are for the machine on which one sits."""
+
+_HERE = {
+    "ui": "its pages are for the machine that it runs on; docs/cluster.md, MLflow, has the way to them",
+    "cluster": "it starts and asks a cluster from outside; leave `submit FILE --` out",
+}
 _STATUSES = (0, 2, 3, 75)
 _KEYS = ("submission_id", "status", "driver_exit_code", "message")
 
@@ -50,8 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(words: list[str]) -> None:
     """What is here becomes the job's folder, and its words stand in the cluster's table of jobs.
 
-    Raises UserError for another folder than the project's, and for words that hold a password.
+    Raises UserError for what is no verb, for another folder than the project's, and for words that hold a
+    password.
     """
+    verb = next((word for word in words if not word.startswith("-")), "")
+    if verb in _HERE:
+        raise UserError(f"{verb}: is no job: {_HERE[verb]}")
+    if verb not in VERBS:
+        raise UserError(f"{redact(verb)!r}: no such verb{nearest(verb, list(VERBS))}")
     if not Path("mimray/cli.py").is_file():
         raise UserError(
             f"{Path.cwd()}: is uploaded as the job's folder, and holds no mimray/cli.py; go to the "

@@ -117,6 +117,7 @@ def answering(file: ClusterFile) -> Iterator[JobServer]:
 @contextmanager
 def tunnel(file: ClusterFile) -> Iterator[JobServer]:
     """Open for the time of the block, on a port that is free. Raises RunFailed where it does not open."""
+    file.check_addresses()
     port, secret = _free_port(), token()
     words = ("dashboard", "--port", str(port), file.path)
     show(file, *words)
@@ -132,11 +133,12 @@ def tunnel(file: ClusterFile) -> Iterator[JobServer]:
         try:
             server = JobServer(f"http://127.0.0.1:{port}", secret)
             if not _opens(server, port, process):
+                in_time = "" if process.poll() is not None else f" in {_OPEN_SECONDS:.0f} s"
                 said.seek(0)
                 last = (said.read().strip().splitlines() or ["no answer"])[-1]
                 raise RunFailed(
-                    f"{file.path}: no way to the job server in {_OPEN_SECONDS:.0f} s ({last.strip()}); is "
-                    f"the cluster up? `mimray cluster up {file.path}` starts it"
+                    f"{file.path}: no way to the job server{in_time} ({last.strip()}); is the cluster "
+                    f"up? `mimray cluster up {file.path}` starts it"
                 )
             yield server
         finally:

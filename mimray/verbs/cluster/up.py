@@ -1,4 +1,4 @@
-"""`mimray cluster up FILE`: the token, `ray up`, and every host there before it comes back.
+"""`mimray cluster up FILE`: a look at the hosts, the token, `ray up`, and all of them there at the end.
 
 `ray up -y` of a cluster that is up restarts its Ray without a question, and kills what runs there.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 
 from mimray.errors import RunFailed, UserError
-from mimray.verbs.cluster.commands import make_token, ray
+from mimray.verbs.cluster.commands import TOKEN, make_token, ray
 from mimray.verbs.cluster.file import ClusterFile
 from mimray.verbs.cluster.hosts import wait_for_hosts
+from mimray.verbs.cluster.ssh import check_hosts
 from mimray.verbs.cluster.status import lines_of_hosts
 from mimray.verbs.cluster.tunnel import tunnel
 
@@ -18,8 +19,10 @@ from mimray.verbs.cluster.tunnel import tunnel
 def run(arguments: argparse.Namespace) -> int:
     """Start the cluster, or bring it up to date with its file."""
     file = ClusterFile.read(arguments.file)
+    file.check_addresses()
+    file.check_files(made=TOKEN)
+    check_hosts(file)
     make_token(file)
-    file.check_files()
     _refuse_to_kill_jobs(file)
     done = ray(file, "up", "-y", file.path)
     if done.returncode:
