@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from pyarrow import fs
 
+from mimray.environment import start_folder
 from mimray.errors import UserError
 from mimray.shares import of_labels
 from mimray.tracking import Copy, Head, Parent, absolute_store, add_scores, default_uri, reason
@@ -24,6 +26,7 @@ log = logging.getLogger("mimray")
 CELL = "transfer-"
 """Begins the names of the recipes of a suite's cells, whose scores reach the pre-training as means."""
 
+_PATH_OR_SCHEME = re.compile(r"[/.~]|[a-z][a-z0-9+-]*:(?!\d+(/|$))")  # and no host:5000
 _DEEP = 3  # folders from a file of weights up to its run: step-00000125, checkpoints, the run
 
 
@@ -37,6 +40,18 @@ def store_of(settings: dict[str, Any]) -> str:
     """MLflow's address of a run with these settings, or `off`."""
     tracking = (settings.get("run") or {}).get("tracking")
     return "off" if tracking == "off" else absolute_store(tracking or default_uri())
+
+
+def check_address(tracking: str | None) -> None:
+    """Raises UserError for what is neither an address nor a file, like mlflow.example.org: MLflow would
+    make a folder of that name."""
+    if tracking in (None, "off", "databricks") or "://" in tracking:
+        return
+    if not _PATH_OR_SCHEME.match(tracking) and not (start_folder() / tracking).exists():
+        raise UserError(
+            f"run.tracking={tracking}: is neither an address nor a file; write "
+            f"run.tracking=https://{tracking} for a server, or run.tracking=off"
+        )
 
 
 def run_behind(weights: str | None) -> RunFolder | None:

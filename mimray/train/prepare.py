@@ -14,10 +14,12 @@ from mimray.data.order import held_out
 from mimray.data.rowset import RowSet
 from mimray.data.sources import Source
 from mimray.data.subset import digest, select
+from mimray.durations import Clock
 from mimray.errors import UserError
 from mimray.recipe import FinetuneRecipe, Recipe, TrainingRecipe
 from mimray.train.files import check_files
 from mimray.train.job import Job
+from mimray.train.parent import check_address
 from mimray.train.run_folder import RunFolder
 from mimray.train.task import Task
 from mimray.train.tasks.check_finetuning import check_classifier, check_names, open_labels
@@ -26,6 +28,14 @@ from mimray.train.tasks.classification import Classification
 from mimray.train.tasks.pretraining import Pretraining
 
 _SAMPLE = 256  # pictures that are decoded as a check; all of a set that is not larger
+
+
+class FewerThanABatch(UserError):
+    """So many `photos` are too few to train on."""
+
+    def __init__(self, line: str, photos: int) -> None:
+        super().__init__(line)
+        self.photos = photos
 
 
 def prepare(recipe: TrainingRecipe) -> Job:
@@ -84,16 +94,25 @@ def _check_counts(
     """A batch to train on, and something to validate on. `left_out`: how many pictures, by the reason."""
     data, batch = recipe.data, recipe.optim.batch
     if len(rows) < batch:
-        reasons = [f"{number} are {why}" for why, number in left_out.items() if number]
-        chosen = len(rows) + sum(left_out.values())
-        without = f" (of {chosen} {', '.join(reasons)})" if reasons else ""
+        without = _without(left_out, len(rows) + sum(left_out.values()))
         mend = f"set optim.batch={len(rows)} or lower" if len(rows) else "more pictures are needed"
-        raise UserError(
+        raise FewerThanABatch(
             f"data.train={data.train}: {len(rows)} photos to train on{without}, fewer than one batch "
-            f"(optim.batch={batch}); {mend}"
+            f"(optim.batch={batch}); {mend}",
+            len(rows),
         )
     if not len(val):
         raise UserError(f"data.val={data.val}: holds no pictures")
+
+
+def _without(left_out: dict[str, int], chosen: int) -> str:
+    """` (7 of the 24 are held out)`, or nothing."""
+    reasons = [(number, why) for why, number in left_out.items() if number]
+    told = [f"{number} {'is' if number == 1 else 'are'} {why}" for number, why in reasons]
+    if not told:
+        return ""
+    number, _, rest = ", ".join(told).partition(" ")
+    return f" ({number} of the {chosen} {rest})"
 
 
 def check_pictures(source: Source, setting: str, uri: str, limit: float) -> None:
@@ -127,10 +146,12 @@ def too_many_damaged(data: str, pictures: list[tuple[str, str]], of: int, limit:
 
 
 def check_run(job: Job) -> None:
-    """The run's name is free, or taken by this very run."""
+    """The run's name is free, or taken by this very run; and what a new one is to do is sensible."""
+    check_address(job.recipe.run.tracking)
     job.run.check_free()
     record = job.run.record()
     if record is None:
+        check_warmup(job.recipe, len(job.rows))
         return
     name = job.recipe.run_name()
     if record["recipe_digest"] != job.recipe.digest():
@@ -143,4 +164,17 @@ def check_run(job: Job) -> None:
         raise UserError(
             f"run.name={name} was started on other data than {job.recipe.data.train} holds now; "
             f"choose another run.name"
+        )
+
+
+def check_warmup(recipe: TrainingRecipe, photos: int) -> None:
+    """Raises UserError where a run on so many photos would end before it reaches its learning rate."""
+    batch, schedule = recipe.optim.batch, recipe.schedule
+    bare = Clock(photos // batch, batch)
+    total = bare.steps(schedule.length)
+    if Clock(bare.steps_per_epoch, batch, total).steps(schedule.warmup) > total:
+        raise UserError(
+            f"schedule.warmup={schedule.warmup} is longer than the run, schedule.length={schedule.length} "
+            f"({total} steps), so the learning rate would not reach optim.lr={recipe.optim.lr:g}; set "
+            f"schedule.warmup=5%"
         )

@@ -43,6 +43,15 @@ def refused(tmp_path, capsys):
         ("target.kind=pixel", "did you mean pixels"),
         ("schedule.length=100", "write it like 100ep"),
         ("schedule.length=10%", "cannot be a share of itself"),
+        (
+            "schedule.warmup=1001it",
+            "schedule.warmup=1001it is longer than the run, schedule.length=",
+        ),
+        (
+            "run.tracking=mlflow.example.org",
+            "nor a file; write run.tracking=https://mlflow.example.org",
+        ),
+        ("run.tracking=localhost:5000", "write run.tracking=https://localhost:5000"),
         ("data.train=/no/such/place", "/no/such/place: no such file or folder"),
         ("data.train=builtin:pictures", "built in are builtin:photos/train"),
         ("data.train=s4://bucket/x", "s4://bucket/x"),
@@ -92,7 +101,7 @@ def test_fewer_photos_than_a_batch_after_holding_out(refused, tmp_path):
 
     write_photos(tmp_path / "few", count=20)
     line = refused(f"data.train={tmp_path}/few", "optim.batch=16")
-    assert "10 photos to train on (of 20 10 are held out)" in line
+    assert "10 photos to train on (10 of the 20 are held out), fewer than" in line
     assert "optim.batch=10" in line
 
 
