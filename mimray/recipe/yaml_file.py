@@ -46,6 +46,19 @@ def read_yaml(file: Path) -> Any:
         raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None
 
 
+def check_words(words: Sequence[str], schema: type[BaseModel], kind: str, file: str) -> None:
+    """Raises UserError for words behind the file that belong into it, like objective=knn of a sweep; others
+    are settings of a recipe."""
+    for word in words:
+        name, equals, value = word.partition("=")
+        first, dot, rest = name.partition(".")
+        if equals and first in schema.model_fields:
+            line = f"{first}: {{{rest}: {value}}}" if dot else f"{first}: {value}"
+            raise UserError(
+                f"{word!r}: {first} is of the {kind} and not of its recipe; write `{line}` into {file}"
+            )
+
+
 def read_as(file: Path, schema: type[M], kind: str, needed: Sequence[str]) -> M:
     """A file's settings, with its own name for `name` where it says none. `kind`: what it is to be, like
     `sweep`; `needed`: settings that it cannot do without.

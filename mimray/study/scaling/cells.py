@@ -13,7 +13,7 @@ import yaml
 
 from mimray.errors import UserError
 from mimray.recipe import Recipe, load_recipe
-from mimray.recipe.yaml_file import read_as
+from mimray.recipe.yaml_file import check_words, read_as
 from mimray.shares import share
 from mimray.study.cell import Cell
 from mimray.study.placing import settled
@@ -53,6 +53,7 @@ def load_study(path: str, overrides: list[str]) -> Laid:
     not fit.
     """
     study = _read(path)
+    check_words(overrides, Study, "study", path)
     _check_words(study, [word.partition("=")[0] for word in overrides])
     try:
         base = load_recipe(study.recipe, [*_words(study.set), *overrides])

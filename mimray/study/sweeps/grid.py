@@ -11,7 +11,7 @@ from typing import Any
 from mimray.durations import Clock
 from mimray.errors import UserError
 from mimray.recipe import CLASSIFIED, Mask, Recipe, load_recipe
-from mimray.recipe.yaml_file import read_as
+from mimray.recipe.yaml_file import check_words, read_as
 from mimray.study.cell import Cell
 from mimray.study.sweeps.combinations import combinations_of
 from mimray.study.sweeps.sweep import Sweep
@@ -39,6 +39,7 @@ def load_sweep(path: str, overrides: list[str]) -> tuple[Sweep, list[Cell]]:
     if not file.is_file():
         raise UserError(f"no sweep {path!r}: a YAML file, like tuning/mask_grid.yaml")
     sweep = read_as(file, Sweep, "sweep", ("recipe", "grid"))
+    check_words(overrides, Sweep, "sweep", path)
     for name in (word.partition("=")[0] for word in overrides):
         if name in sweep.names:
             raise UserError(
