@@ -17,6 +17,7 @@ from mimray.study.scaling.copy import study_copy
 from mimray.study.scaling.driver import Book, Session, run_steps, unfinished
 from mimray.study.scaling.folder import StudyFolder
 from mimray.study.scaling.hours import (
+    OPERATIONS,
     Hours,
     known_rates,
     measured_rates,
@@ -37,6 +38,10 @@ from mimray.verbs.study.shown import cells_table, hours_lines, hours_table, line
 
 def run(arguments: argparse.Namespace) -> int:
     """Run what is not finished, and report; exit 3 if a cell failed."""
+    if arguments.dry_run and arguments.measure:
+        raise UserError(
+            "--measure trains twenty steps of each encoder, and --dry-run nothing; leave one of them out"
+        )
     laid = load_study(arguments.study, arguments.overrides)
     folder = StudyFolder(laid)
     with ExitStack() as stack:
@@ -74,7 +79,7 @@ def _predict(
     rates = measured_rates(laid.cells, measure) | known_rates(laid.cells)
     first = {cell.values["model"]: cell for cell in reversed(laid.cells)}
     lacking = [cell for name, cell in first.items() if name not in rates]
-    if lacking and arguments.measure and not arguments.dry_run:
+    if lacking and arguments.measure:
         _measure(lacking, measure, needs, session)
         rates = measured_rates(laid.cells, measure) | rates
         lacking = [cell for name, cell in first.items() if name not in rates]
@@ -160,7 +165,11 @@ def _sources(hours: dict[str, Hours], tflops: float | None) -> str:
         "measured": "measured images/s",
         "operations": f"operations at {MFU:.0%} of {rate}",
     }
-    return " and ".join(names[source] for source in sorted({h.rate.source for h in hours.values()}))
+    found = sorted({h.rate.source for h in hours.values()})
+    told = " and ".join(names[source] for source in found)
+    return told + (
+        "; small models take several times as long: --measure" if OPERATIONS in found else ""
+    )
 
 
 # ----- the cells ------------------------------------------------------------------------------------------

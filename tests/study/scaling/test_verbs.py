@@ -52,7 +52,10 @@ def test_what_it_will_take_is_said_and_nothing_is_left_behind(study, capsys, tmp
     assert study("run", "--dry-run", "--tflops", "0.1") == 0
     out = capsys.readouterr().out
     assert "tiny: 6 of 6 cells" in out and "core-hours predicted" in out
-    assert "operations at 40% of 0.1 TFLOP/s" in out
+    assert (
+        "operations at 40% of 0.1 TFLOP/s; small models take several times as long: --measure"
+        in out
+    )
     assert not list((tmp_path / "runs").glob("*"))
 
 
@@ -108,6 +111,14 @@ def test_each_encoder_is_measured_once(study, capsys, in_this_process, tmp_path)
     rate = json.loads(speed.read_text())["images_per_s"]
     hours = notes["predicted"][in_this_process[0].name]["pretrain"]
     assert 3600 * hours == pytest.approx(2.0 + 100 * 16 / rate)
+
+
+def test_a_dry_run_measures_nothing(study, capsys, in_this_process, tmp_path):
+    assert study("run", "--dry-run", "--measure") == 2
+    assert "--measure trains twenty steps of each encoder, and --dry-run nothing" in one_line(
+        capsys
+    )
+    assert not in_this_process and not (tmp_path / "runs").exists()
 
 
 def test_a_measurement_that_fails_ends_the_command_with_its_reason(
