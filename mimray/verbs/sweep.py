@@ -53,6 +53,13 @@ def _run(sweep: Sweep, cells: list[Cell], objective: Objective, folder: SweepFol
 
     choice = choice_of(sweep, cells)
     with folder.held():
+        if others := folder.of_others(cells):
+            Console().say(
+                f"{folder.place}: holds a table of other settings ({count(others, 'trial')} that are none "
+                f"of these), which this one replaces; their runs stay, and another name: in the file or "
+                f"run.storage keeps both tables"
+            )
+        folder.pictures = objective.learned_from(cells)
         over = sum(is_over(cell, objective, folder) for cell in cells)
         if over >= choice.total:
             _write(sweep, cells, objective, folder)
@@ -108,6 +115,19 @@ def _check_data(sweep: Sweep, cells: list[Cell]) -> None:
     )
     for job in jobs.values():
         check_run(job)
+    for cell in cells:
+        if cell.record() is None:
+            _check_warmup(cell, jobs[cell.recipe.data.model_dump_json()])
+
+
+def _check_warmup(cell: Cell, job: Job) -> None:
+    """Of a cell on pictures that another has opened."""
+    from mimray.train.prepare import check_warmup
+
+    try:
+        check_warmup(cell.recipe, len(job.rows))
+    except UserError as error:
+        raise UserError(f"cell {cell.words}: {error}") from None
 
 
 def _write(
@@ -156,8 +176,8 @@ def _result(
     sweep: Sweep, cells: list[Cell], objective: Objective, folder: SweepFolder, rows: Rows
 ) -> dict[str, Any]:
     """What `--json` prints. `candidates`: what is finished, trials that differ in `run.seed` alone as one;
-    `best`: of them, and the first of its runs; `steps`: of pre-training, all trials together;
-    `steps_of_all`: what they would be had none been ended."""
+    `best`: of them, and the first of its runs; `pictures`: those of the objective, in words; `steps`: of
+    pre-training, all trials together; `steps_of_all`: what they would be had none been ended."""
     found = candidates(sweep, rows)
     best = best_of(found)
     totals = [row["total_steps"] for row in rows]
@@ -166,6 +186,7 @@ def _result(
         "name": sweep.name,
         "uri": folder.place,
         "objective": objective.metric,
+        "pictures": objective.learned_from(cells),
         "stopped_by": None if sweep.stop is None else progress_metric(cells),
         "reference_mask": _reference(cells),
         "best": best and best.told | {"run": best.rows[0]["run"]},
@@ -189,6 +210,8 @@ def _bars(sweep: Sweep) -> dict[str, str]:
 def _conventions(sweep: Sweep, cells: list[Cell], objective: Objective) -> dict[str, str]:
     """For under the figures."""
     notes = {"objective": objective.label}
+    if (pictures := objective.learned_from(cells)) is not None:
+        notes["pictures"] = pictures
     if (mask := cells[0].recipe.run.reference_mask) is not None:
         notes["reference mask"] = f"{mask.strategy}, unit {mask.unit} px, ratio {mask.ratio:g}"
     if sweep.stop is not None:

@@ -74,6 +74,8 @@ def _means(result: dict[str, Any]) -> Any:
 def _notes(sweep: Sweep, rows: Rows, result: dict[str, Any]) -> list[str]:
     """What the tables do not say."""
     told = f"Ranked by {result['objective']}"
+    if pictures := result.get("pictures"):
+        told += f", {pictures}"
     if (mask := result["reference_mask"]) is not None:
         told += (
             f"; reference mask: {mask['strategy']}, unit {mask['unit']}, ratio {mask['ratio']:g}"

@@ -17,6 +17,8 @@ def sweep_copy(sweep: Sweep, cells: list[Cell], folder: SweepFolder) -> ParentCo
         "search": sweep.search,
         "trials": str(len(cells)),
     }
+    if folder.pictures is not None:
+        asked["pictures"] = folder.pictures
     # not by the settings' own names: in MLflow's table their columns are the trials'
     varied = {f"grid.{name}": _values(sweep, name) for name in sweep.names}
     return ParentCopy(folder, asked | varied, cells[0].recipe.run, _title)

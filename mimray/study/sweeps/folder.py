@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from mimray.study.cell import Cell
@@ -15,16 +17,28 @@ Curve = list[list[float]]
 
 class SweepFolder(Notes):
     """`stopped`: by name of the run, {"by", "step", "curve"} of trials that promised less than others;
-    `failures`: why others failed, in a line."""
+    `failures`: why others failed, in a line; `pictures`: what those of the objective are."""
 
     kind = "sweep"
-    fields: ClassVar = {"stopped": dict, "failures": dict}
+    fields: ClassVar = {"stopped": dict, "failures": dict, "pictures": None}
     stopped: dict[str, dict[str, Any]]
     failures: dict[str, str]
+    pictures: str | None
 
     def __init__(self, sweep: Sweep, cells: list[Cell]) -> None:
         self.sweep = sweep
         super().__init__(storage_of(cells[0]), "sweeps", sweep.name)
+
+    def of_others(self, cells: Sequence[Cell]) -> int:
+        """Trials in the table that stands there which are none of `cells`: of other settings, so a new
+        table has no row of them."""
+        try:
+            told = json.loads(self.files.read("table.json") or b"{}")
+            rows = [row for row in told["rows"] if row["status"] != "waiting"]
+            runs = {row["run"] for row in rows}
+        except (OSError, ValueError, KeyError, TypeError):  # none, or damaged
+            return 0
+        return len(runs - {cell.name for cell in cells})
 
     def was_stopped(self, cell: Cell) -> bool:
         """Whether a trial was ended by the rule that the sweep has now; by another, or none, it goes on."""

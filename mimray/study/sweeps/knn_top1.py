@@ -30,6 +30,11 @@ class KnnTop1:
     metric = "knn/top1"
     label = "kNN top-1"
 
+    def learned_from(self, cells: Sequence[Cell]) -> str:
+        pairs = [self._pictures(cell) for cell in cells]
+        train = pairs[0][0] if len(set(pairs)) == 1 else "each trial's own data.train"
+        return f"neighbours among {train}, tested on {pairs[0][1]}"
+
     def check(self, cells: Sequence[Cell]) -> None:
         if "://" in storage_of(cells[0]):
             raise UserError(

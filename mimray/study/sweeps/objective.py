@@ -16,6 +16,7 @@ from mimray.recipe import FinetuneRecipe, Speed, load_finetune_recipe
 from mimray.study.cell import Cell
 from mimray.study.placing import placed, storage_of, trains_here
 from mimray.study.sweeps.knn_top1 import KnnTop1
+from mimray.study.sweeps.pictures import on_named_pictures, said
 from mimray.study.sweeps.sweep import Finetune, Sweep
 from mimray.train.clerk import Progress
 from mimray.train.run_folder import RunFolder
@@ -31,6 +32,10 @@ class Objective(Protocol):
 
     @property
     def label(self) -> str: ...
+
+    def learned_from(self, cells: Sequence[Cell]) -> str | None:
+        """With labels: what is learned from and tested on, for people; None where there are none."""
+        ...
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Raises UserError for what can be known to be wrong before a trial starts."""
@@ -53,21 +58,10 @@ class Objective(Protocol):
 def objective_of(sweep: Sweep, cells: Sequence[Cell]) -> Objective:
     """The sweep's. Raises UserError where settings of it do not fit."""
     if sweep.objective == "finetune":
-        return FinetuneTop1(sweep.name, _on_same_pictures(sweep.finetune or Finetune(), cells))
+        return FinetuneTop1(sweep.name, on_named_pictures(sweep.finetune or Finetune(), cells))
     if sweep.objective == "knn":
         return KnnTop1(sweep.knn)
     return Skill(cells[0].recipe.run.reference_mask is not None)
-
-
-def _on_same_pictures(settings: Finetune, cells: Sequence[Cell]) -> Finetune:
-    """Fine-tuning takes the pre-training's pictures where its own settings name no others. Not where cells
-    differ in them: who is fine-tuned and tested on other pictures does not compare."""
-    known = {(data.train, data.val, data.upright) for data in (cell.recipe.data for cell in cells)}
-    train, val, upright = next(iter(known))
-    if len(known) > 1 or val is None:
-        return settings
-    pictures = {"data.train": train, "data.val": val, "data.upright": upright}
-    return settings.model_copy(update={"set": pictures | settings.set})
 
 
 def check_objective(objective: Objective, cells: Sequence[Cell]) -> None:
@@ -112,6 +106,9 @@ class Skill:
     def label(self) -> str:
         return "skill under the reference mask" if self.under_reference else "skill"
 
+    def learned_from(self, cells: Sequence[Cell]) -> None:
+        return None
+
     def check(self, cells: Sequence[Cell]) -> None:
         pass  # the grid has seen to it
 
@@ -138,8 +135,12 @@ class FinetuneTop1:
     metric = "finetune/top1"
     label = "fine-tuned top-1"
 
+    def learned_from(self, cells: Sequence[Cell]) -> str:
+        data = self.recipe(cells[0], None).data
+        return said(data.train, data.val)
+
     def check(self, cells: Sequence[Cell]) -> None:
-        from mimray.train.prepare import open_data
+        from mimray.train.prepare import check_warmup, open_data
         from mimray.train.tasks.check_finetuning import check_names
 
         for setting in self.settings.set:
@@ -150,12 +151,16 @@ class FinetuneTop1:
                 check_names(self.recipe(cell, None))
             except UserError as error:
                 raise UserError(f"finetune, cell {cell.words}: {error}") from None
+        recipe = self.recipe(cells[0], None)
         try:
-            pictures = open_data(self.recipe(cells[0], None)).pictures_digest
+            job = open_data(recipe)
+            if all(self._record(cell) is None for cell in cells):
+                check_warmup(recipe, len(job.rows))
         except UserError as error:
-            raise UserError(f"finetune: {error}") from None
+            error.args = (f"finetune: {error}",)  # of its own kind still
+            raise
         for cell in cells:
-            self._check_pictures(cell, pictures)
+            self._check_pictures(cell, job.pictures_digest)
 
     def _check_pictures(self, cell: Cell, digest: str) -> None:
         """Raises UserError where the cell's fine-tuning has begun on pictures of another digest."""

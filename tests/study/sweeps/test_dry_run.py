@@ -59,3 +59,35 @@ def test_a_file_that_is_no_sweep(sweep, text, says):
 def test_a_word_that_the_grid_varies(sweep):
     status, said = sweep("--status", "mask.unit=8")
     assert status == 2 and "mask.unit varies in the grid of" in said
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("objective=knn", "of the sweep and not of its recipe; write `objective: knn` into"),
+        ("finetune.recipe=x", "write `finetune: {recipe: x}` into"),
+        ("schedule.warmup=1001it", "schedule.warmup=1001it is longer than the run"),
+        ("run.tracking=mlflow.example.org", "write run.tracking=https://mlflow.example.org"),
+    ],
+)
+def test_a_word_that_cannot_be(sweep, word, says):
+    status, said = sweep("--dry-run", word)
+    assert status == 2 and says in said and len(said.splitlines()) == 1
+
+
+def test_a_warm_up_that_only_one_cell_has(sweep):
+    text = FILE.replace("mask.unit: [8, 16]", "schedule.warmup: [5it, 1001it]")
+    status, said = sweep("--dry-run", text=text)
+    assert status == 2 and "cell schedule.warmup=1001it: schedule.warmup=1001it is longer" in said
+
+
+def test_on_whose_pictures_it_ranks_is_said(sweep):
+    text = f"{FILE}objective: finetune\nfinetune: {{set: {{data.train: 'builtin:photos/val'}}}}\n"
+    status, said = sweep("--dry-run", text=text)
+    assert status == 2 and "are the same pictures" in said
+    text = text.replace("}}", ", data.val: 'builtin:photos/train'}}")
+    pictures = "fine-tuned on builtin:photos/val, tested on builtin:photos/train"
+    status, said = sweep("--dry-run", text=text)
+    assert status == 0 and f"Ranked by finetune/top1, {pictures}." in said
+    status, said = sweep("--dry-run", "--json", text=text)
+    assert status == 0 and f'"pictures":"{pictures}"' in said.replace('": "', '":"')

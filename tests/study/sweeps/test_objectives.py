@@ -119,3 +119,53 @@ def test_fine_tunings_on_other_pictures_are_not_mixed(lay_out):
     tuned.write_record(about | {"data_digest": f"{digest}0-weights"})
     with pytest.raises(UserError, match="finetune: run tuned has begun on other pictures"):
         objective.check(cells)
+
+
+# ----- on whose pictures ----------------------------------------------------------------------------------
+
+MINE = "data.train=/my/photos"
+WRITE = "write finetune: {set: {data.train: URI, data.val: URI}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "says"),
+    [
+        (GRID, [MINE], f"data.train=/my/photos is without data.val, .*; set data.val, or {WRITE}"),
+        (f"grid: {{data.train: [/my/photos, '{PHOTOS}/train']}}\n", [f"data.val={PHOTOS}/val"],
+         f"trials differ in their pictures, .*; {WRITE}"),
+        ("grid: {data.upright: [true, false]}\n", [MINE, "data.val=/my/val"], "trials differ in"),
+        (f"finetune: {{set: {{data.val: '{PHOTOS}/val'}}}}\ngrid: {{data.train: [/my/a, /my/b]}}\n", [],
+         "trials differ in"),
+    ],
+)  # fmt: skip
+def test_my_sweep_is_not_ranked_on_pictures_of_the_recipe(lay_out, text, words, says):
+    sweep, cells = lay_out(f"{text}objective: finetune\n", *words)
+    with pytest.raises(UserError, match=says.replace("{", r"\{")) as told:
+        objective_of(sweep, cells)
+    assert f"finetune_demo would fine-tune on pictures of its own, {PHOTOS}/train" in str(
+        told.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "said"),
+    [
+        ("objective: finetune", [], f"fine-tuned on {PHOTOS}/train, tested on {PHOTOS}/val"),
+        ("objective: finetune\nfinetune: {set: {data.val: /my/val}}", [MINE],
+         "fine-tuned on /my/photos, tested on /my/val"),
+        ("objective: finetune\nfinetune: {set: {data.train: /other}}", [MINE],
+         "fine-tuned on /other, tested on pictures held out from it"),
+        ("objective: knn", [], f"neighbours among {PHOTOS}/train, tested on {PHOTOS}/val"),
+        ("objective: skill", [], None),
+    ],
+)  # fmt: skip
+def test_pictures_are_said(lay_out, text, words, said):
+    sweep, cells = lay_out(GRID + text, *words)
+    assert objective_of(sweep, cells).learned_from(cells) == said
+
+
+def test_a_fine_tuning_shorter_than_its_warm_up(lay_out):
+    text = "objective: finetune\nfinetune: {set: {schedule.length: 1ep}}"
+    sweep, cells = lay_out(GRID + text)
+    with pytest.raises(UserError, match=r"finetune: schedule\.warmup=2ep is longer than the run"):
+        objective_of(sweep, cells).check(cells)
