@@ -9,6 +9,10 @@ from mimray.data.sources import Source
 from mimray.errors import UserError
 
 
+class Unlabelled(UserError):
+    """Pictures without labels, where labels are asked for."""
+
+
 def check_split(source: Source, classes: int | None = None) -> np.ndarray:
     """How many pictures show each class: int64 (classes,), none of them 0 but where a source is `partial`.
 
@@ -84,7 +88,7 @@ def _known(source: Source, pictures: int) -> int:
 def _counts(source: Source, classes: int | None) -> np.ndarray:
     labels = source.labels()
     if labels is None:
-        raise UserError(
+        raise Unlabelled(
             f"{source.uri}: has no labels; a classification needs a folder for each class (cats/1.jpg) "
             f"or a column `label` of integers, not of text"
         )

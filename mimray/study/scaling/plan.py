@@ -42,6 +42,7 @@ def open_study(laid: Laid, folder: StudyFolder) -> tuple[Step, ...]:
     from mimray.mim.costs import model_on_paper
     from mimray.optim import parameter_count
 
+    _check_named(laid)
     _open_pictures(laid, folder)
     for cell in {cell.values["model"]: cell for cell in laid.cells}.values():
         encoder = model_on_paper(cell.recipe).encoder
@@ -52,10 +53,31 @@ def open_study(laid: Laid, folder: StudyFolder) -> tuple[Step, ...]:
     return steps
 
 
+def _check_named(laid: Laid) -> None:
+    """Raises UserError where a fine-tuning or a task would take the recipe's own pictures, and each subset
+    is of others."""
+    study, data = laid.study, laid.base.data
+    known = {(cell.recipe.data.train, cell.recipe.data.val) for cell in laid.cells}
+    if (data.train, data.val) in known:
+        return
+    taken = f"would take data.train={data.train} and data.val={data.val}, and no subset is of them"
+    if study.finetune is not None and not {"data.train", "data.val"} <= set(study.finetune.set):
+        raise UserError(
+            f"study {study.name}: finetune {taken}; write finetune: {{set: {{data.train: URI, data.val: "
+            f"URI}}}}, or set both behind the file"
+        )
+    for name, given in study.tasks.items():
+        if given.train is None:
+            raise UserError(
+                f"study {study.name}: tasks.{name} {taken}; write {name}: {{train: URI, val: URI}}, or set "
+                f"both behind the file"
+            )
+
+
 def _open_pictures(laid: Laid, folder: StudyFolder) -> None:
     """Count them, and see that cells which have begun did so with the same ones."""
     from mimray.train.job import Job
-    from mimray.train.prepare import check_run, open_data
+    from mimray.train.prepare import FewerThanABatch, check_run, open_data
 
     jobs: dict[str, Job] = {}
 
@@ -69,11 +91,18 @@ def _open_pictures(laid: Laid, folder: StudyFolder) -> None:
     readable = [cell for cell in laid.cells if _is_readable(cell)]
     check_same_data(readable, job_of, f"study {laid.study.name}")
     folder.images = {}
+    few: list[FewerThanABatch] = []
     for cell in {cell.values["data"]: cell for cell in reversed(laid.cells)}.values():
-        job = job_of(cell)
+        try:
+            job = job_of(cell)
+        except FewerThanABatch as error:
+            few.append(error)
+            continue
         with _named(laid, cell):
             check_run(job)
         folder.images[cell.values["data"]], folder.val = len(job.rows), len(job.val_rows)
+    if few:  # a batch that fits the smallest fits all
+        raise min(few, key=lambda error: error.photos)
     folder.compared = min(folder.val, *folder.images.values())
 
 
@@ -83,7 +112,8 @@ def _named(laid: Laid, cell: Cell) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(f"study {laid.study.name}, {said(cell)}: {error}") from None
+        error.args = (f"study {laid.study.name}, {said(cell)}: {error}",)  # of its own kind still
+        raise
 
 
 def _is_readable(cell: Cell) -> bool:

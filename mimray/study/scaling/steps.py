@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from mimray.data.collections.check import Unlabelled
 from mimray.data.sources import Source
 from mimray.errors import UserError
 from mimray.evaluate.cells import Draws, Quiet
@@ -191,4 +192,6 @@ def check_steps(steps: Sequence[Step], cells: Sequence[Cell]) -> None:
         except UserError as error:
             line = str(error)
             told = line if line.startswith(step.name) else f"{step.name}: {line}"
+            if isinstance(error, Unlabelled):
+                told += ", or leave out finetune and tasks"
             raise UserError(told) from None

@@ -1,0 +1,61 @@
+"""What a study refuses in its user's interest: pictures that nobody named, words at the wrong place."""
+
+import pytest
+import torch
+
+from mimray.errors import UserError
+from mimray.study.scaling.cells import load_study
+from mimray.study.scaling.folder import StudyFolder
+from mimray.study.scaling.plan import open_study
+from tests.study.scaling.test_cells import REST, SMALL
+
+pytestmark = pytest.mark.unit
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def lay_out(tmp_path):
+    def load(text, *overrides):
+        file = tmp_path / "tiny.yaml"
+        file.write_text(SMALL + text)
+        return load_study(str(file), [f"run.storage={tmp_path / 'runs'}", *overrides])
+
+    return load
+
+
+def opened(laid):
+    return open_study(laid, StudyFolder(laid))
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("finetune: {recipe: finetune_demo}", r"finetune would take data\.train=builtin:photos/train .*"
+         r"; write finetune: \{set: "),
+        ("finetune: {set: {data.train: /my/labelled}}", "finetune would take"),
+        ("tasks: [knn]", r"tasks\.knn would take .*; write knn: \{train: URI, val: URI\}"),
+    ],
+)  # fmt: skip
+def test_my_subsets_are_not_judged_on_pictures_of_the_recipe(lay_out, more, says):
+    mine = "{data.train: /my/NAME, data.val: /my/val}"
+    subsets = ", ".join(f"{name}: {mine.replace('NAME', name)}" for name in "ab")
+    text = REST.replace("photos 10%: 10%, photos 100%: 100%", subsets)
+    with pytest.raises(UserError, match=says):
+        opened(lay_out(text + more))
+    with pytest.raises(UserError, match="/my/b: no such file"):  # named, so it goes on
+        opened(lay_out(text + more, "data.train=/my/a", "data.val=/my/val"))
+
+
+def test_a_batch_too_large_is_told_of_the_smallest_subset(lay_out):
+    text = REST.replace("photos 10%: 10%", "photos 10%: 10%, photos 5%: 5%")
+    with pytest.raises(
+        UserError, match=r"photos 5%, .*: 44 photos .* set optim\.batch=44 or lower"
+    ):
+        opened(lay_out(text, "optim.batch=100"))
+
+
+def test_a_word_that_belongs_into_the_file(lay_out):
+    with pytest.raises(
+        UserError, match=r"'tasks=\[knn\]': tasks is of the study .* `tasks: \[knn\]`"
+    ):
+        lay_out(REST, "tasks=[knn]")
