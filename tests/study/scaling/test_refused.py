@@ -47,7 +47,7 @@ def test_my_subsets_are_not_judged_on_pictures_of_the_recipe(lay_out, more, says
 
 
 def test_a_batch_too_large_is_told_of_the_smallest_subset(lay_out):
-    text = REST.replace("photos 10%: 10%", "photos 10%: 10%, photos 5%: 5%")
+    text = REST.replace("photos 10%: 10%", "photos 5%: 5%, photos 10%: 10%")
     with pytest.raises(
         UserError, match=r"photos 5%, .*: 44 photos .* set optim\.batch=44 or lower"
     ):
