@@ -48,9 +48,10 @@ def check_address(tracking: str | None) -> None:
     if tracking in (None, "off", "databricks") or "://" in tracking:
         return
     if not _PATH_OR_SCHEME.match(tracking) and not (start_folder() / tracking).exists():
+        scheme = "http" if tracking.startswith(("localhost", "127.")) else "https"
         raise UserError(
             f"run.tracking={tracking}: is neither an address nor a file; write "
-            f"run.tracking=https://{tracking} for a server, or run.tracking=off"
+            f"run.tracking={scheme}://{tracking} for a server, or run.tracking=off"
         )
 
 

@@ -94,3 +94,13 @@ def pretrain(
         timeout=timeout,
     )
     return Finished(done.returncode, done.stdout, done.stderr, folder / "runs" / "run")
+
+
+def write_photos(folder: Path, count: int) -> None:
+    """The first shipped photos as JPEG files."""
+    from mimray.data.sources import open_source
+
+    source = open_source("builtin:photos/train")
+    folder.mkdir()
+    for row, data in enumerate(source.read(range(count))):
+        (folder / f"{row:03d}.jpg").write_bytes(data)

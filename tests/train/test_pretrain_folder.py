@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.train.runs import TINY, pretrain
+from tests.train.runs import TINY, pretrain, write_photos
 
 pytestmark = pytest.mark.slow
 
@@ -20,13 +20,3 @@ def test_a_folder_of_jpegs_with_a_few_damaged_ones(tmp_path):
     assert done.record["photos"] == {"train": 61, "val": 61}
     named = {d["name"]: d["reason"] for d in done.record["damaged"]}
     assert named == {"b/cut short.jpg": "damaged", "page.JPG": "not a picture"}
-
-
-def write_photos(folder, count):
-    """The first shipped photos as JPEG files."""
-    from mimray.data.sources import open_source
-
-    source = open_source("builtin:photos/train")
-    folder.mkdir()
-    for row, data in enumerate(source.read(range(count))):
-        (folder / f"{row:03d}.jpg").write_bytes(data)

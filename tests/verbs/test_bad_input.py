@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mimray.cli import main
+from tests.train.runs import write_photos
 
 pytestmark = pytest.mark.unit
 
@@ -51,7 +52,7 @@ def refused(tmp_path, capsys):
             "run.tracking=mlflow.example.org",
             "nor a file; write run.tracking=https://mlflow.example.org",
         ),
-        ("run.tracking=localhost:5000", "write run.tracking=https://localhost:5000"),
+        ("run.tracking=localhost:5000", "write run.tracking=http://localhost:5000"),
         ("data.train=/no/such/place", "/no/such/place: no such file or folder"),
         ("data.train=builtin:pictures", "built in are builtin:photos/train"),
         ("data.train=s4://bucket/x", "s4://bucket/x"),
@@ -97,8 +98,6 @@ def test_a_file_that_is_not_parquet(refused, tmp_path):
 
 
 def test_fewer_photos_than_a_batch_after_holding_out(refused, tmp_path):
-    from tests.train.test_pretrain import write_photos
-
     write_photos(tmp_path / "few", count=20)
     line = refused(f"data.train={tmp_path}/few", "optim.batch=16")
     assert "10 photos to train on (10 of the 20 are held out), fewer than" in line
@@ -106,8 +105,6 @@ def test_fewer_photos_than_a_batch_after_holding_out(refused, tmp_path):
 
 
 def test_too_many_damaged_pictures(refused, tmp_path):
-    from tests.train.test_pretrain import write_photos
-
     write_photos(tmp_path / "bad", count=60)
     for k in range(4):
         (tmp_path / "bad" / f"broken {k}.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no picture")
