@@ -16,7 +16,11 @@ _NAME = rf"{_PART}(?:{_WORD}|signature|credentials?|(?<![a-zA-Z])(?:pass|sig))(?
 _PLAIN_NAME = rf"{_PART}(?:{_WORD})(?![a-z]){_PART}"  # without words that prose has before a colon
 # Digits before a slash are a port. Object stores have none: what AWS gives out holds slashes.
 _PORT = r"""(?:(?<=http://)|(?<=https://))[^/?#@\s"':]*:\d{1,5}(?:[/?#]|$)"""
-_USER = re.compile(rf"""(?<=://)(?!{_PORT})(?:[^/?#@\s"':]*:[^\s"']*|[\w.~+%-]{{16,}})(?=@)""")
+_QUOTE = r"""["'](?:(?![\s,:;\]})]|$)|(?=[^\s"']*@))"""  # one that ends no text
+_USER = re.compile(
+    rf"""(?<=://)(?!{_PORT})(?:[^/?#@\s"':]*:(?:[^\s"']|{_QUOTE})*|[\w.~+%-]{{16,}})(?=@)"""
+)
+_USER_OF_ONE = re.compile(rf"(?<=://)(?!{_PORT})[^/?#@\s:]*:\S*(?=@)")  # of nothing but an address
 _VALUE = re.compile(
     rf"""(?ix)
     (?P<before>
@@ -55,7 +59,8 @@ def redact(text: str) -> str:
 
 def holds_secret(uri: str) -> bool:
     """Whether an address has a password, or an option that is named like one."""
-    return bool("://" in uri and (_USER.search(uri) or _VALUE.search(uri)))
+    found = (form.search(uri) for form in (_USER, _USER_OF_ONE, _VALUE))
+    return "://" in uri and any(found)
 
 
 def _known() -> list[str]:

@@ -39,6 +39,36 @@ def test_bash_and_shellcheck_take_it():
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize("there", ["nothing", "own", "link"])
+def test_rays_folder_is_closed_and_not_somebody_elses(there, tmp_path):
+    """What a link would lead to is opened to all by Ray."""
+    (closed,) = re.findall(r"^closed='(.+)'$", SCRIPT.read_text(), re.MULTILINE)
+    folder, home = tmp_path / "own", tmp_path / "home"
+    home.mkdir(mode=0o755)
+    if there == "own":  # of a second Ray on the node
+        folder.mkdir(mode=0o755)
+    elif there == "link":
+        folder.symlink_to(home)
+    done = subprocess.run(
+        ["sh", "-c", closed, folder, "echo", "it", "starts"], capture_output=True, text=True
+    )
+    well = there in ("nothing", "own")
+    assert (done.returncode == 0, done.stdout) == (well, "it starts\n" if well else "")
+    assert not well or folder.stat().st_mode & 0o777 == 0o700
+    assert home.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.unit
+@pytest.mark.skipif(os.getuid() != 0, reason="gives a folder to somebody else, which needs root")
+def test_rays_folder_is_not_made_in_one_of_somebody_else(tmp_path):
+    (closed,) = re.findall(r"^closed='(.+)'$", SCRIPT.read_text(), re.MULTILINE)
+    folder = tmp_path / "own"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    assert subprocess.run(["sh", "-c", closed, folder, "echo"], check=False).returncode
+
+
+@pytest.mark.unit
 def test_slurm_asks_in_time_and_queues_it_again():
     options = re.findall(r"^#SBATCH --(\S+)", SCRIPT.read_text(), re.MULTILINE)
     assert {"signal=B:TERM@120", "requeue", "open-mode=append", "exclusive"} <= set(options)
@@ -204,6 +234,8 @@ def test_two_nodes_train_and_a_time_limit_leaves_a_checkpoint(tmp_path):
         modes = [path.stat().st_mode & 0o777 for path in (token.parent, token)]
         assert modes == [0o700, 0o600]
         secret = token.read_text().strip()
+        own = Path(f"/tmp/mimray-{NUMBER}-{token.parent.name[-6:]}")
+        assert own.stat().st_mode & 0o777 == 0o700 and (own / "ray/session_latest").exists()
         os.kill(job.pid, signal.SIGTERM)  # as --signal=B:TERM does: the batch shell alone
         assert job.wait(120) == 75, log.read_text()[-3000:]
     finally:

@@ -42,6 +42,8 @@ REPOSITORY = Path(__file__).parents[2]
         (f"{{'password': '{CANARY}'}}", "{'password': '***'}"),
         (f'{{"auth_token": "{CANARY}"}}', '{"auth_token": "***"}'),
         (f"Authorization: Bearer {CANARY}", "Authorization: Bearer ***"),
+        ("s3://key:it's@bucket/x 'a': 'b'", "s3://***@bucket/x 'a': 'b'"),
+        ('{"a":"s3://key:x"y@b","c":"d@e"}', '{"a":"s3://***@b","c":"d@e"}'),
         ("authorization: basic allsmall", "authorization: basic ***"),
         ("curl: basic dXNlcjpwdw==", "curl: basic ***"),
         ("s3://key:12345/abc@bucket: gone", "s3://***@bucket: gone"),  # no port
@@ -101,6 +103,7 @@ def test_what_the_environment_knows(monkeypatch):
 ADDRESSES = [
     f"s3://key:{CANARY}@bucket",
     f"s3://key:12345/{CANARY}@bucket",
+    f"https://ada:pa'{CANARY}',@mlflow.example.org",
     f"s3://bucket/x?secret_key={CANARY}",
 ]
 

@@ -2,8 +2,8 @@
 
 FOLDER has `calls` (a line of JSON a command: words and the variables that matter), `jobs` (the job
 server's answers by submission id), `hosts`, and `plan`: what a job's log says, how it ends, how the tunnel
-breaks on the way and at which question, which question is never answered, which commands fail, which host
-joins while somebody reads the head's log.
+breaks on the way and at which question, which tunnels do not open, which question is never answered, which
+commands fail, which host joins while somebody reads the head's log.
 
 A job is at half of its log until its status is asked for: then it ends, if no tunnel is to break before.
 """
@@ -13,6 +13,7 @@ import os
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs
 
 folder, words = Path(sys.argv[1]), sys.argv[2:]
 plan = json.loads((folder / "plan").read_text())
@@ -27,12 +28,17 @@ class Server(BaseHTTPRequestHandler):
             self.send_error(403)
             return
         jobs = json.loads((folder / "jobs").read_text())
-        part = self.path.strip("/").split("/")
+        path, _, query = self.path.partition("?")
+        part = path.strip("/").split("/")
         if part[:2] == ["api", "jobs"] and part[2:] and part[2] not in jobs:
             self.send_error(404)
             return
-        if self.path == "/api/v0/nodes":
+        if path == "/api/v0/nodes":
             hosts = json.loads((folder / "hosts").read_text())
+            asked = parse_qs(query)
+            assert (asked["filter_keys"], asked["filter_predicates"]) == (["state"], ["="])
+            hosts = [host for host in hosts if [host["state"]] == asked["filter_values"]]
+            hosts = hosts[: int(asked["limit"][0])]
             answer = {"data": {"result": {"result": hosts}}}
         elif part[:2] == ["api", "jobs"] and part[3:] == ["logs"]:
             answer = {"logs": said(jobs[part[2]])}
@@ -99,12 +105,20 @@ def breaks():
     return how
 
 
+def tunnels():
+    """How many have been asked for so far, this one among them."""
+    lines = (folder / "calls").read_text().splitlines()
+    return sum(json.loads(line)[0][0] == "dashboard" for line in lines)
+
+
 with (folder / "calls").open("a") as calls:
     known = {name: os.environ[name] for name in NAMES if name in os.environ}
     calls.write(json.dumps([words, known]) + "\n")
 
 if any(words[: len(first)] == first for first in plan["fails"]):
     sys.exit("ray: it failed")
+elif words[0] == "dashboard" and tunnels() in plan["absent"]:
+    sys.exit("ssh: Could not resolve hostname head: Name or service not known")
 elif words[0] == "dashboard":
     HTTPServer(("127.0.0.1", int(words[2])), Server).serve_forever()
 elif words[:2] == ["job", "submit"]:

@@ -27,6 +27,7 @@ PLAN = {
     "end": {"status": "SUCCEEDED", "driver_exit_code": 0},
     "breaks": [],
     "breaks_at": "logs",
+    "absent": [],
     "mute_at": None,
     "fails": [],
     "unreadable": False,

@@ -45,6 +45,10 @@ MISTAKES = [
     ("worker_ips:", "worker_ip:", "provider has no worker_ips, but worker_ip, which Ray"),
     ("[192.0.2.2]", "10.0.0.2", "provider.worker_ips='10.0.0.2': write a list, like [a, b]"),
     ("[192.0.2.2]", "[2]", "provider.worker_ips: 2 is no address; write"),
+    ("[192.0.2.2]", "[192.0.2.2, 192.0.2.2]", "provider.worker_ips: 192.0.2.2 is there already"),
+    ("[192.0.2.2]", "[192.0.2.1]", "provider.worker_ips: 192.0.2.1 is there already; name each"),
+    ("[__pycache__]", "[]\n2026-01-01: x", "is no cluster's file: keys must be"),
+    ("[__pycache__]", "&a [*a]", "is no cluster's file: Circular"),
     ("  ssh_user:", "  user:", "auth.user: no such setting; did you mean ssh_user?"),
     ("  ssh_user: mimray", "", "auth.ssh_user: is missing; name the user"),
     ("type: local", "type: locl", "provider.type=locl: no such provider; did you mean local?"),
@@ -93,8 +97,13 @@ def test_a_secret_in_the_wrong_place_is_not_shown(ray, capsys):
 
 
 def test_what_ray_takes_beside_its_schema(ray):
-    path = edited(ray.folder, "cluster_name: mimray", "min_workers: 1")
-    assert file.ClusterFile.read(path).least == 2
+    def least(*lines):
+        path = edited(ray.folder, "cluster_name: mimray", "\n".join(lines))
+        return file.ClusterFile.read(path).least
+
+    assert least("min_workers: 1") == 2
+    assert least("min_workers: 5") == 2  # Ray has no more addresses
+    assert least("min_workers: 0") == least("max_workers: 0") == 1
 
 
 @pytest.mark.parametrize("name", RAY_UP)

@@ -77,5 +77,5 @@ def test_a_cluster_with_another_token_is_left_alone(ray, capsys, action):
 def test_down_of_a_cluster_that_does_not_answer_ends_what_is_left(ray, capsys):
     not_up(ray)
     assert main(["cluster", "down", FILE]) == 0
-    assert "no job is stopped, for its server is not reached" in capsys.readouterr().out
+    assert "no job is stopped, for their server is not reached" in capsys.readouterr().err
     assert len(ray.calls("exec")) == len(ray.calls("down")) == 1

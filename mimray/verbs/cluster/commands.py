@@ -55,8 +55,11 @@ def show(file: ClusterFile, *words: str, **more: str) -> None:
 
 
 def environment(file: ClusterFile, **more: str) -> dict[str, str]:
-    """This process's, with `settings`, and the token of the file that the hosts get."""
+    """This process's, with `settings`, and the token of the file that the hosts get. Not by a proxy, which
+    would be told the token: the tunnel begins here."""
     inherited = {n: v for n, v in os.environ.items() if n not in _OTHERS}
+    for name in ("no_proxy", "NO_PROXY"):
+        inherited[name] = ",".join(filter(None, [inherited.get(name), "127.0.0.1", "localhost"]))
     return inherited | settings(file) | more
 
 

@@ -16,7 +16,7 @@ from mimray.errors import RunFailed
 from mimray.verbs.cluster.commands import ray, show
 from mimray.verbs.cluster.file import ClusterFile
 from mimray.verbs.cluster.ssh import OPTIONS, typed, words
-from mimray.verbs.cluster.tunnel import JobServer, tunnel
+from mimray.verbs.cluster.tunnel import JobServer, Unreached, tunnel
 
 _KEY = "~/ray_bootstrap_key.pem"  # where `ray up` puts the key by which the head reaches the others
 _LEFT = "not ended: "
@@ -32,8 +32,12 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         with tunnel(file) as server:
             failed += _stop_jobs(file, server)
-    except (RunFailed, OSError) as error:
-        print(f"no job is stopped, for its server is not reached: {error}")
+    except Unreached as error:
+        print(f"no job is stopped, for their server is not reached: {error.why}", file=sys.stderr)
+    except OSError as error:
+        failed.append(
+            f"jobs may lack their last checkpoints, for their server does not answer ({error})"
+        )
     if file.local:
         failed += _end_ray(file)
     done = ray(file, "down", "-y", file.path)

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mimray.environment import is_loopback
 from mimray.errors import UserError
 from mimray.recipe.yaml_file import read_yaml
 from mimray.verbs.cluster.schema import check
 from mimray.verbs.cluster.shell import programs
 
-_HOST = re.compile(r"--dashboard-host(?:=|\s+)(\S*)")
+_HEAD = re.compile(r"\bray\b.*\sstart\s.*--head\b", re.DOTALL)
 _EXAMPLES = "192.0.2."  # addresses that no host has (RFC 5737); cluster.yaml comes with them
 
 
@@ -62,7 +61,8 @@ class ClusterFile:
     def least(self) -> int:
         """Hosts that are to join without being asked for."""
         if self.local:
-            return 1 + int(self.config.get("min_workers", len(self.workers)))
+            given = [self.config.get(f"{end}_workers", len(self.workers)) for end in ("min", "max")]
+            return 1 + min(*given, len(self.workers))
         types = self.config.get("available_node_types") or {}
         head = self.config.get("head_node_type")
         return 1 + sum(int(t.get("min_workers", 0)) for name, t in types.items() if name != head)
@@ -80,14 +80,14 @@ class ClusterFile:
     def check_files(self, made: Path) -> None:
         """Raises UserError where what it sends to the hosts is not here. `made`: what will be by then."""
         for near in (self.config.get("file_mounts") or {}).values():
-            here = Path(str(near)).expanduser()
+            here = at_home(self.path, str(near))
             if here != made.expanduser() and not here.exists():
                 raise UserError(
                     f"{self.path}: file_mounts: {near} is not here; run this in the project's folder"
                 )
         auth = self.config.get("auth") or {}
         key = auth.get("ssh_private_key")
-        if key and not Path(str(key)).expanduser().exists():
+        if key and not at_home(self.path, str(key)).exists():
             raise UserError(
                 f"{self.path}: {key} is not here; make a key for this cluster alone, `ssh-keygen -t "
                 f"ed25519 -N '' -f {key}`, and let it in: `ssh-copy-id -i {key} "
@@ -95,10 +95,12 @@ class ClusterFile:
             )
 
     def _refuse_what_is_open(self) -> None:
-        """Who reaches a job server that asks for no token runs what he likes on every host.
+        """Who reaches a Ray that asks for no token runs what he likes on every host, and its ports are open
+        on all addresses, the dashboard's or not.
 
         Each command has a shell of its own: what one exports another does not see.
         """
+        heads = []
         for command in map(str, self.config.get("head_start_ray_commands") or []):
             try:
                 started = list(programs(command))
@@ -106,14 +108,21 @@ class ClusterFile:
                 raise UserError(
                     f"{self.path}: head_start_ray_commands: {error}: {command}"
                 ) from None
-            for words, variables in started:
-                self._refuse_open(" ".join(words), variables.get("RAY_AUTH_MODE") == "token")
+            heads += [given for words, given in started if _HEAD.search(" ".join(words))]
+        if not heads or any(given.get("RAY_AUTH_MODE") != "token" for given in heads):
+            raise UserError(
+                f"{self.path}: head_start_ray_commands: a `ray start --head` that is not sure to have "
+                f"RAY_AUTH_MODE=token lets everybody run anything on the hosts; write `export "
+                f"RAY_AUTH_MODE=token; ray start --head ...`, without pipes and the like"
+            )
 
-    def _refuse_open(self, program: str, asks_for_token: bool) -> None:
-        for match in _HOST.finditer(program):
-            if not (asks_for_token or is_loopback(match[1])):
-                raise UserError(
-                    f"{self.path}: {match[0]} without RAY_AUTH_MODE=token lets everybody run anything on "
-                    f"the hosts; write `export RAY_AUTH_MODE=token; ray start ...`, without pipes and the "
-                    f"like, or listen on 127.0.0.1"
-                )
+
+def at_home(path: str, name: str) -> Path:
+    """A file's name without `~`. `path`: of the cluster's file, which names it. Raises UserError for a home
+    that is nobody's."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"{path}: {name}: no user here has that home; write the whole path"
+        ) from None

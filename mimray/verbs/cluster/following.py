@@ -16,7 +16,7 @@ from urllib.error import HTTPError
 from mimray.errors import RunFailed
 from mimray.verbs.cluster.commands import ray, show
 from mimray.verbs.cluster.file import ClusterFile
-from mimray.verbs.cluster.tunnel import JobServer, Patience, tunnel
+from mimray.verbs.cluster.tunnel import JobServer, Patience, Unreached, tunnel
 
 STOP_SECONDS = 120
 """From the signal to SIGKILL: trainers end their step and write a checkpoint."""
@@ -71,17 +71,16 @@ class Following:
             raise
         except OSError as error:
             return self._open_another(error)
-        except RunFailed as error:
-            raise self._left_alone(error) from None
+        except Unreached as error:
+            if not self.submitted:
+                raise
+            return self._open_another(error.why)
 
-    def _open_another(self, error: OSError) -> dict[str, Any]:
+    def _open_another(self, why: object) -> dict[str, Any]:
         if not self.patience.lasts():
-            raise self._left_alone(f"the job server does not answer: {error}") from None
+            goes_on = f"; job {self.name} goes on without us" if self.submitted else ""
+            raise RunFailed(f"the job server does not answer: {why}{goes_on}") from None
         return {}
-
-    def _left_alone(self, why: object) -> RunFailed:
-        goes_on = f"; job {self.name} goes on without us" if self.submitted else ""
-        return RunFailed(f"{why}{goes_on}")
 
     def _submit(self, entrypoint: list[str]) -> None:
         variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}

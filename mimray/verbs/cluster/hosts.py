@@ -10,7 +10,7 @@ from typing import Any
 from mimray.errors import RunFailed
 from mimray.verbs.cluster.commands import ray
 from mimray.verbs.cluster.file import ClusterFile
-from mimray.verbs.cluster.tunnel import JobServer, Patience, tunnel
+from mimray.verbs.cluster.tunnel import JobServer, Patience, Unreached, tunnel
 
 _JOIN_SECONDS = 1800.0  # a cloud's host boots and installs torch
 _LOOK_SECONDS = 3.0
@@ -47,11 +47,12 @@ def wait_for_hosts(file: ClusterFile) -> list[dict[str, Any]]:
         try:
             with tunnel(file) as server:
                 return _all_hosts(file, server, deadline, patience)
-        except OSError as error:
+        except (Unreached, OSError) as error:
             if not patience.lasts():
+                why = error.why if isinstance(error, Unreached) else error
                 raise RunFailed(
                     f"{file.path}: Ray has started, and its job server does not say which hosts have "
-                    f"joined ({error}); `mimray cluster status {file.path}` asks again"
+                    f"joined ({why}); `mimray cluster status {file.path}` asks again"
                 ) from None
 
 

@@ -58,7 +58,10 @@ def check(path: str, config: dict[str, Any]) -> None:
 def _check_by_schema(path: str, config: dict[str, Any]) -> None:
     from jsonschema import Draft7Validator  # it comes with Ray
 
-    plain = json.loads(json.dumps(config, default=str))  # YAML's names may be numbers
+    try:
+        plain = json.loads(json.dumps(config, default=str))  # YAML's names may be numbers
+    except (TypeError, ValueError) as problem:  # or dates, or what holds itself
+        raise UserError(f"{path}: is no cluster's file: {problem}") from None
     found = Draft7Validator(_schema()).iter_errors(plain)
     for error in sorted(found, key=lambda error: [str(part) for part in error.absolute_path]):
         raise UserError(f"{path}: {_explain(error)}")
@@ -105,11 +108,18 @@ def _check_local(path: str, config: dict[str, Any]) -> None:
             near = get_close_matches(key, map(str, provider), n=1)
             instead = f", but {near[0]}, which Ray does not know" if near else ""
             raise UserError(f"{path}: provider has no {key}{instead}; write `{like}`")
+    seen = {provider["head_ip"]}
     for address in provider["worker_ips"]:
         if not isinstance(address, str):
             raise UserError(
                 f"{path}: provider.worker_ips: {address!r} is no address; write `{_NEEDED['worker_ips']}`"
             )
+        if address in seen:
+            raise UserError(
+                f"{path}: provider.worker_ips: {address} is there already; name each host once, the head "
+                f"as head_ip alone"
+            )
+        seen.add(address)
     if not (config.get("auth") or {}).get("ssh_user"):
         raise UserError(
             f"{path}: auth.ssh_user: is missing; name the user who logs in on every host"

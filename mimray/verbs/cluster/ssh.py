@@ -6,10 +6,9 @@ import shlex
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from mimray.errors import RunFailed, UserError
-from mimray.verbs.cluster.file import ClusterFile
+from mimray.verbs.cluster.file import ClusterFile, at_home
 
 OPTIONS = (
     "-o BatchMode=yes -o StrictHostKeyChecking=no -o IdentitiesOnly=yes -o ConnectTimeout=5 "
@@ -75,7 +74,7 @@ def _try(command: list[str]) -> str:
 
 def _key(file: ClusterFile, expanded: bool = False) -> list[str]:
     key = file.config["auth"].get("ssh_private_key")
-    return ["-i", str(Path(key).expanduser()) if expanded else key] if key else []
+    return ["-i", str(at_home(file.path, key)) if expanded else key] if key else []
 
 
 def _at(file: ClusterFile, host: str) -> str:

@@ -30,6 +30,20 @@ _BROKEN = 10  # tunnels, one after another, before one gives up
 _WAIT_SECONDS = 2.0
 _LISTENERS = Path("/proc/net/tcp")
 _LISTEN = "0A"  # the kernel's word for it
+_HOSTS = "/api/v0/nodes?limit=10000&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
+_DIRECTLY = urllib.request.build_opener(
+    urllib.request.ProxyHandler({})
+)  # a proxy would get the token
+
+
+class Unreached(RunFailed):
+    """No tunnel, or nobody at its other end. `why`: without advice."""
+
+    def __init__(self, file: ClusterFile, why: str) -> None:
+        self.why = f"{file.path}: no way to the job server{why}"
+        super().__init__(
+            f"{self.why}; is the cluster up? `mimray cluster up {file.path}` starts it"
+        )
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,7 @@ class JobServer:
         request = urllib.request.Request(f"{self.address}{path}")  # noqa: S310
         request.add_header("Authorization", f"Bearer {self.token}")
         try:
-            with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310
+            with _DIRECTLY.open(request, timeout=_ANSWER_SECONDS) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             if error.code in (401, 403):
@@ -58,8 +72,8 @@ class JobServer:
 
     def hosts(self) -> list[dict[str, Any]]:
         """Those that live: `node_ip`, `node_name`, `resources_total`, ..."""
-        answer = self.get("/api/v0/nodes")["data"]["result"]["result"]
-        return [host for host in answer if host["state"] == "ALIVE"]
+        hosts: list[dict[str, Any]] = self.get(_HOSTS)["data"]["result"]["result"]
+        return hosts
 
     def jobs(self) -> list[dict[str, Any]]:
         """Those that were submitted: `submission_id`, `status`, `entrypoint`, ..."""
@@ -85,19 +99,20 @@ class Patience:
     """With tunnels that break: one is opened again, but not for ever where none is of use."""
 
     def __init__(self) -> None:
-        self.left = _BROKEN
+        self.spent = 0
 
     def renew(self) -> None:
         """What was asked has been answered."""
-        self.left = _BROKEN
+        self.spent = 0
 
     def lasts(self) -> bool:
-        """Whether to open another tunnel, which is said, after a moment."""
-        self.left -= 1
-        if self.left <= 0:
+        """Whether to open another tunnel, which is said, after a moment; a longer one each time, a minute
+        and a half together."""
+        self.spent += 1
+        if self.spent >= _BROKEN:
             return False
         print("the job server does not answer; opening another tunnel", file=sys.stderr, flush=True)
-        time.sleep(_WAIT_SECONDS)
+        time.sleep(self.spent * _WAIT_SECONDS)
         return True
 
 
@@ -116,7 +131,8 @@ def answering(file: ClusterFile) -> Iterator[JobServer]:
 
 @contextmanager
 def tunnel(file: ClusterFile) -> Iterator[JobServer]:
-    """Open for the time of the block, on a port that is free. Raises RunFailed where it does not open."""
+    """Open for the time of the block, on a port that is free. Raises Unreached where it does not open, or
+    nobody is there, and OSError of a job server that is there and does not answer."""
     file.check_addresses()
     port, secret = _free_port(), token()
     words = ("dashboard", "--port", str(port), file.path)
@@ -136,10 +152,7 @@ def tunnel(file: ClusterFile) -> Iterator[JobServer]:
                 in_time = "" if process.poll() is not None else f" in {_OPEN_SECONDS:.0f} s"
                 said.seek(0)
                 last = (said.read().strip().splitlines() or ["no answer"])[-1]
-                raise RunFailed(
-                    f"{file.path}: no way to the job server{in_time} ({last.strip()}); is the cluster "
-                    f"up? `mimray cluster up {file.path}` starts it"
-                )
+                raise Unreached(file, f"{in_time} ({last.strip()})")
             yield server
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -148,13 +161,18 @@ def tunnel(file: ClusterFile) -> Iterator[JobServer]:
 
 
 def _opens(server: JobServer, port: int, process: subprocess.Popen[bytes]) -> bool:
-    deadline = time.monotonic() + _OPEN_SECONDS
+    """Raises OSError where it does, and who is there is not well."""
+    deadline, last = time.monotonic() + _OPEN_SECONDS, OSError()
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError):
+        try:
             if _ours(port):
                 server.get("/api/version")
                 return True
+        except OSError as error:
+            last = error
         time.sleep(0.5)
+    if isinstance(last, (urllib.error.HTTPError, TimeoutError)) and process.poll() is None:
+        raise last
     return False
 
 

@@ -13,7 +13,7 @@ from mimray.verbs.cluster.file import ClusterFile
 from mimray.verbs.cluster.hosts import wait_for_hosts
 from mimray.verbs.cluster.ssh import check_hosts
 from mimray.verbs.cluster.status import lines_of_hosts
-from mimray.verbs.cluster.tunnel import tunnel
+from mimray.verbs.cluster.tunnel import Unreached, tunnel
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,7 +42,7 @@ def _refuse_to_kill_jobs(file: ClusterFile) -> None:
     try:
         with tunnel(file) as server:
             names = server.running()
-    except RunFailed:
+    except Unreached:
         return  # no cluster, or one whose job server is gone
     except OSError as error:
         raise RunFailed(
