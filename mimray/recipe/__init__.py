@@ -13,6 +13,7 @@ from mimray.recipe.reading import (
     load_finetune_recipe,
     load_recipe,
     validate_recipe,
+    whole,
 )
 from mimray.recipe.running import Optim, Run, Schedule, Speed
 from mimray.recipe.sections import (
@@ -49,4 +50,5 @@ __all__ = [
     "load_finetune_recipe",
     "load_recipe",
     "validate_recipe",
+    "whole",
 ]

@@ -23,6 +23,11 @@ def builtin_recipes() -> dict[str, Path]:
     return {p.stem: p for p in files}
 
 
+def whole(recipe: str) -> str:
+    """A name or path that means the same in every folder."""
+    return recipe if recipe in builtin_recipes() else str(Path(recipe).absolute())
+
+
 def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read a pre-training recipe by name or path, with `section.key=value` overrides.
 

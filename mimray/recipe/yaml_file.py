@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +47,13 @@ def read_yaml(file: Path) -> Any:
         raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None
 
 
+def as_words(settings: Mapping[str, Any]) -> list[str]:
+    """A file's settings of a recipe as they are said behind one, like `mask.ratio=0.6`."""
+    if settings.get("run.tracking") is False:  # YAML reads a bare `off` as false
+        settings = {**settings, "run.tracking": "off"}
+    return [f"{name}={json.dumps(value)}" for name, value in settings.items()]  # JSON is YAML
+
+
 def check_words(words: Sequence[str], schema: type[BaseModel], kind: str, file: str) -> None:
     """Raises UserError for words behind the file that belong into it, like objective=knn of a sweep; others
     are settings of a recipe."""
@@ -53,9 +61,11 @@ def check_words(words: Sequence[str], schema: type[BaseModel], kind: str, file: 
         name, equals, value = word.partition("=")
         first, dot, rest = name.partition(".")
         if equals and first in schema.model_fields:
-            line = f"{first}: {{{rest}: {value}}}" if dot else f"{first}: {value}"
+            parts = rest.split(".", 1) if rest.startswith("set.") else [rest]
+            line = f"{': {'.join([first, *parts])}: {value}{'}' * len(parts)}"
             raise UserError(
-                f"{word!r}: {first} is of the {kind} and not of its recipe; write `{line}` into {file}"
+                f"{word!r}: {first} is of the {kind} and not of its recipe; {file} is to say "
+                f"`{line if dot else f'{first}: {value}'}`"
             )
 
 

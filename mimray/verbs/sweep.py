@@ -24,6 +24,8 @@ from mimray.train.job import Job
 from mimray.train.run_folder import to_json
 from mimray.verbs.sweep_screen import show
 
+_RESULTS = frozenset(("heat_map.png", "avgdist.png", "best.yaml"))  # not of every sweep
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Run what is not finished and print the table; exit 3 if a trial failed."""
@@ -169,6 +171,7 @@ def _write(
     if best is not None:
         files["best.yaml"] = best_recipe(sweep, cells, best, objective.label).encode()
     folder.write(files)
+    folder.remove(_RESULTS - set(files))  # of other settings
     return rows, files
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import yaml
 
 from mimray.errors import UserError
 from mimray.recipe import Recipe, load_recipe
-from mimray.recipe.yaml_file import check_words, read_as
+from mimray.recipe.yaml_file import as_words, check_words, read_as
 from mimray.shares import share
 from mimray.study.cell import Cell
 from mimray.study.placing import settled
@@ -56,7 +55,7 @@ def load_study(path: str, overrides: list[str]) -> Laid:
     check_words(overrides, Study, "study", path)
     _check_words(study, [word.partition("=")[0] for word in overrides])
     try:
-        base = load_recipe(study.recipe, [*_words(study.set), *overrides])
+        base = load_recipe(study.recipe, [*as_words(study.set), *overrides])
     except UserError as error:
         raise UserError(f"study {study.name}: {error}") from None
     told = study.set | dict(_split(word) for word in overrides)
@@ -127,7 +126,7 @@ def _cell(study: Study, base: Recipe, encoder: str, subset: str, length: int, se
         pictures = {"data.val": base.data.val} | pictures
     own = study.encoders[encoder] | pictures | {"run.seed": seed}
     try:
-        recipe = load_recipe(study.recipe, _words(study.set | own))
+        recipe = load_recipe(study.recipe, as_words(study.set | own))
         recipe = recipe.model_copy(update={"schedule": stretched(recipe, length)})
         named = {"name": f"{study.name}-{recipe.digest()[:8]}", "experiment": study.name}
         recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update=named)})
@@ -177,10 +176,6 @@ def _amount(duration: str, batch: int) -> tuple[float, bool]:
     match = _AMOUNT.fullmatch(duration)
     assert match is not None, "the recipe has been checked"
     return float(match[1]) / (batch if match[2] == "img" else 1), match[2] == "ep"
-
-
-def _words(settings: Settings) -> list[str]:
-    return [f"{name}={json.dumps(value)}" for name, value in settings.items()]  # JSON is YAML
 
 
 def _split(word: str) -> tuple[str, Any]:

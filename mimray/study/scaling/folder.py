@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from mimray.recipe import whole
 from mimray.study.notes import Notes
 from mimray.study.placing import storage_of
 from mimray.study.scaling.cells import FILE, Laid, as_yaml
@@ -51,9 +52,13 @@ class StudyFolder(Notes):
         super().__init__(storage_of(laid.cells[0]), "studies", laid.study.name)
 
     def begin(self) -> None:
-        """The study is under way: what it is goes beside its notes, to be read from any folder."""
+        """The study is under way: what it is goes beside its notes, to be read from any folder (but for
+        pictures that it names from here, for their names are a part of the cells' names)."""
         own = {"run.storage": storage_of(self.laid.cells[0])}
-        study = self.study.model_copy(update={"set": self.study.set | own})
+        changes: dict[str, Any] = {"set": self.study.set | own, "recipe": whole(self.study.recipe)}
+        if (tuning := self.study.finetune) is not None:
+            changes["finetune"] = tuning.model_copy(update={"recipe": whole(tuning.recipe)})
+        study = self.study.model_copy(update=changes)
         self.write({FILE: as_yaml(study).encode()})
         self.save()
 

@@ -52,11 +52,13 @@ def in_lists(grid: Values) -> dict[str, list[Any]]:
 
 def _check_number(sweep: Sweep) -> None:
     count = math.prod(len(values) for values in in_lists(sweep.grid[0]).values())
-    if count > _MOST and sweep.ranges:
+    if count > _MOST:
+        how = "; list fewer values"
+        if sweep.ranges:
+            how = f", a range counting for {PLACES} values; list a few values of {sweep.ranges[-1]}"
         raise UserError(
-            f"sweep {sweep.name}: search=optuna chooses among {_MOST} cells at most, and here are {count}, "
-            f"a range counting for {PLACES} values; list a few values of {sweep.ranges[-1]}, or take "
-            f"search: random"
+            f"sweep {sweep.name}: search=optuna chooses among {_MOST} cells at most, and here are {count}"
+            f"{how}, or take search: random"
         )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
+from mimray.errors import UserError
 from mimray.study.cell import Cell
 from mimray.study.notes import Notes
 from mimray.study.placing import storage_of
@@ -39,6 +40,15 @@ class SweepFolder(Notes):
         except (OSError, ValueError, KeyError, TypeError):  # none, or damaged
             return 0
         return len(runs - {cell.name for cell in cells})
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Raises UserError where a file that is there stays."""
+        for name in names:
+            if self.files.read(name) is not None:
+                try:
+                    self.files.filesystem.delete_file(self.files.file(name))
+                except OSError as error:
+                    raise UserError(f"{self.place}/{name}: cannot be removed ({error})") from None
 
     def was_stopped(self, cell: Cell) -> bool:
         """Whether a trial was ended by the rule that the sweep has now; by another, or none, it goes on."""

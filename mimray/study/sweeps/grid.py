@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from mimray.durations import Clock
 from mimray.errors import UserError
 from mimray.recipe import CLASSIFIED, Mask, Recipe, load_recipe
-from mimray.recipe.yaml_file import check_words, read_as
+from mimray.recipe.yaml_file import as_words, check_words, read_as
 from mimray.study.cell import Cell
 from mimray.study.sweeps.combinations import combinations_of
 from mimray.study.sweeps.sweep import Sweep
@@ -58,13 +57,9 @@ def load_sweep(path: str, overrides: list[str]) -> tuple[Sweep, list[Cell]]:
 
 def _recipe(sweep: Sweep, values: dict[str, Any], overrides: list[str]) -> Recipe:
     try:
-        return load_recipe(sweep.recipe, [*_words(sweep.set | values), *overrides])
+        return load_recipe(sweep.recipe, [*as_words(sweep.set | values), *overrides])
     except UserError as error:
         raise UserError(f"{_place(sweep, values)}: {error}") from None
-
-
-def _words(settings: dict[str, Any]) -> list[str]:
-    return [f"{name}={json.dumps(value)}" for name, value in settings.items()]  # JSON is YAML
 
 
 def _place(sweep: Sweep, values: dict[str, Any]) -> str:
@@ -101,7 +96,7 @@ def _reference(sweep: Sweep, recipes: list[Recipe], overrides: list[str]) -> Mas
     if not sweep.measures_skill or len({recipe.mask.model_dump_json() for recipe in recipes}) == 1:
         return None
     try:
-        return load_recipe(sweep.recipe, [*_words(sweep.set), *overrides]).mask
+        return load_recipe(sweep.recipe, [*as_words(sweep.set), *overrides]).mask
     except UserError as error:
         raise UserError(
             f"sweep {sweep.name}: its cells have masks of their own and need a reference_mask, like "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ from mimray.evaluate.checkpoint import open_checkpoint
 from mimray.evaluate.score import finetuned_metric
 from mimray.evaluate.workers import Share
 from mimray.recipe import FinetuneRecipe, Speed, load_finetune_recipe
+from mimray.recipe.yaml_file import as_words
 from mimray.study.cell import Cell
 from mimray.study.placing import placed, storage_of, trains_here
 from mimray.study.sweeps.knn_top1 import KnnTop1
@@ -214,6 +214,6 @@ class FinetuneTop1:
         return recipe.model_copy(update={"run": recipe.run.model_copy(update=update)})
 
     def _loaded(self, model: dict[str, Any]) -> FinetuneRecipe:
-        words = [f"model.{name}={json.dumps(value)}" for name, value in model.items()]
-        words += [f"{name}={json.dumps(value)}" for name, value in self.settings.set.items()]
+        own = {f"model.{name}": value for name, value in model.items()}
+        words = [*as_words(own), *as_words(self.settings.set)]
         return load_finetune_recipe(self.settings.recipe, words)

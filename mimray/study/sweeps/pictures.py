@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mimray.errors import UserError
 from mimray.evaluate.frozen import absolute_data
@@ -22,12 +23,13 @@ def on_named_pictures(settings: Finetune, cells: Sequence[Cell]) -> Finetune:
     """
     known = {(data.train, data.val, data.upright) for data in (cell.recipe.data for cell in cells)}
     train, val, upright = next(iter(known))
+    one_way = len({way for *_, way in known}) == 1
+    own: dict[str, Any] = {"data.upright": upright} if one_way and _names(settings) else {}
     if len(known) == 1 and (val is not None or _names(settings) == {"data.val"}):
-        pictures = {"data.train": train, "data.val": val, "data.upright": upright}
-        return settings.model_copy(update={"set": pictures | settings.set})
-    if "data.train" not in _names(settings):
+        own = {"data.train": train, "data.val": val, "data.upright": upright}
+    elif "data.train" not in _names(settings):
         _check_own(settings, cells, len(known) > 1)
-    return settings
+    return settings.model_copy(update={"set": own | settings.set})
 
 
 def said(train: str, val: str | None) -> str:

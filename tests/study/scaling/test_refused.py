@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mimray.errors import UserError
+from mimray.recipe import builtin_recipes
 from mimray.study.scaling.cells import load_study
 from mimray.study.scaling.folder import StudyFolder
 from mimray.study.scaling.plan import open_study
@@ -15,9 +16,9 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def lay_out(tmp_path):
-    def load(text, *overrides):
+    def load(text, *overrides, before=SMALL):
         file = tmp_path / "tiny.yaml"
-        file.write_text(SMALL + text)
+        file.write_text(before + text)
         return load_study(str(file), [f"run.storage={tmp_path / 'runs'}", *overrides])
 
     return load
@@ -56,6 +57,27 @@ def test_a_batch_too_large_is_told_of_the_smallest_subset(lay_out):
 
 def test_a_word_that_belongs_into_the_file(lay_out):
     with pytest.raises(
-        UserError, match=r"'tasks=\[knn\]': tasks is of the study .* `tasks: \[knn\]`"
+        UserError, match=r"'tasks=\[knn\]': tasks is of the study .* is to say `tasks: \[knn\]`"
     ):
         lay_out(REST, "tasks=[knn]")
+
+
+def test_tracking_that_is_off_in_the_file(lay_out):
+    text = SMALL.replace("set: {", "set: {run.tracking: off, ")
+    assert all(cell.recipe.run.tracking == "off" for cell in lay_out(REST, before=text).cells)
+
+
+def test_it_is_read_from_any_folder(lay_out, tmp_path, monkeypatch):
+    for name, file in (("own", "demo"), ("tuned", "finetune_demo")):
+        (tmp_path / f"{name}.yaml").write_text(builtin_recipes()[file].read_text())
+    monkeypatch.chdir(tmp_path)
+    before = SMALL.replace("recipe: demo", "recipe: own.yaml")
+    laid = lay_out(REST + "finetune: {recipe: tuned.yaml}", before=before)
+    folder = StudyFolder(laid)
+    folder.files.make()
+    folder.begin()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = load_study(folder.place, [])
+    assert [cell.name for cell in again.cells] == [cell.name for cell in laid.cells]
+    assert again.study.finetune.recipe == str(tmp_path / "tuned.yaml")

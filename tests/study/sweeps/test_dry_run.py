@@ -64,8 +64,10 @@ def test_a_word_that_the_grid_varies(sweep):
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("objective=knn", "of the sweep and not of its recipe; write `objective: knn` into"),
-        ("finetune.recipe=x", "write `finetune: {recipe: x}` into"),
+        ("objective=knn", "of the sweep and not of its recipe; "),
+        ("objective=knn", "tiny.yaml is to say `objective: knn`"),
+        ("finetune.recipe=x", "tiny.yaml is to say `finetune: {recipe: x}`"),
+        ("finetune.set.data.train=/x", "is to say `finetune: {set: {data.train: /x}}`"),
         ("schedule.warmup=1001it", "schedule.warmup=1001it is longer than the run"),
         ("run.tracking=mlflow.example.org", "write run.tracking=https://mlflow.example.org"),
     ],
@@ -79,6 +81,13 @@ def test_a_warm_up_that_only_one_cell_has(sweep):
     text = FILE.replace("mask.unit: [8, 16]", "schedule.warmup: [5it, 1001it]")
     status, said = sweep("--dry-run", text=text)
     assert status == 2 and "cell schedule.warmup=1001it: schedule.warmup=1001it is longer" in said
+
+
+@pytest.mark.parametrize("word", ["off", "'off'", "no"])
+def test_tracking_that_is_off_in_the_file(sweep, word):
+    text = FILE.replace("speed.workers: 1", f"speed.workers: 1, run.tracking: {word}")
+    status, said = sweep("--dry-run", text=text)
+    assert status == 0, said
 
 
 def test_on_whose_pictures_it_ranks_is_said(sweep):

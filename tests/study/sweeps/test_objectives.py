@@ -164,6 +164,14 @@ def test_pictures_are_said(lay_out, text, words, said):
     assert objective_of(sweep, cells).learned_from(cells) == said
 
 
+@pytest.mark.parametrize("way", ["true", "false"])
+def test_pictures_are_turned_as_in_the_sweep_where_fine_tuning_has_its_own(lay_out, way):
+    named = f"{{set: {{data.train: '{PHOTOS}/val', data.val: '{PHOTOS}/train'}}}}"
+    text = f"{GRID}objective: finetune\nfinetune: {named}"
+    sweep, cells = lay_out(text, MINE, f"data.upright={way}")
+    assert objective_of(sweep, cells).recipe(cells[0], None).data.upright is (way == "true")
+
+
 def test_a_fine_tuning_shorter_than_its_warm_up(lay_out):
     text = "objective: finetune\nfinetune: {set: {schedule.length: 1ep}}"
     sweep, cells = lay_out(GRID + text)

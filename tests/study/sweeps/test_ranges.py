@@ -121,6 +121,11 @@ def test_pages_name_a_range_by_its_ends(lay_out):
             "mask.ratio: [0.4, 0.6]}\nsearch: optuna\nsamples: 3",
             "chooses among 500 cells at most, and here are 800, a range counting for 20 values",
         ),
+        (
+            f"grid: {{mask.unit: [4, 8], schedule.length: [{', '.join(f'{n}it' for n in range(1, 321))}]}}"
+            "\nsearch: optuna\nsamples: 3",
+            "chooses among 500 cells at most, and here are 640; list fewer values, or take",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_line(lay_out, text, says):

@@ -64,6 +64,18 @@ def test_a_table_of_other_settings_is_not_replaced_without_a_word(sweep, tmp_pat
     assert "table of other settings" not in sweep()
 
 
+def test_results_of_other_settings_are_not_left_beside_a_new_table(sweep, tmp_path, monkeypatch):
+    place = tmp_path / "runs" / "sweeps" / "tiny"
+    text = FILE.replace("[8, 16]", "[8, 16], mask.ratio: [0.5, 0.6]")
+    sweep(text=text)
+    made = {"best.yaml", "heat_map.png"}
+    assert made <= {file.name for file in place.iterdir()}
+    monkeypatch.setattr(tuner, "run_trials", lambda *_: None)  # stopped before a trial ends
+    sweep("run.seed=1", text=text)
+    assert not made & {file.name for file in place.iterdir()}
+    assert (place / "table.csv").exists()
+
+
 def test_pictures_stand_in_its_notes_and_under_its_figures(sweep, tmp_path):
     text = f"{FILE}objective: finetune\nfinetune: {SWAPPED}\n"
     sweep(text=text)
