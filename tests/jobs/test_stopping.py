@@ -82,9 +82,9 @@ def heeds(pid: int) -> bool:
     return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
-def assert_stops(job: Started) -> None:
+def assert_stops(job: Started, asks: signal.Signals = signal.SIGTERM) -> None:
     asked = time.monotonic()
-    job.process.send_signal(signal.SIGTERM)
+    job.process.send_signal(asks)
     status = job.process.wait(2 * GRACE)
     assert (status, "Traceback" in job.said) == (75, False), job.said[-3000:]
     assert time.monotonic() - asked < GRACE
@@ -106,11 +106,12 @@ def test_before_ray_has_started(tmp_path):
     assert not (tmp_path / "runs").exists(), "a folder of a run that never began"
 
 
-def test_pretraining(tmp_path):
+@pytest.mark.parametrize("asks", [signal.SIGTERM, signal.SIGINT])
+def test_pretraining(tmp_path, asks):
     words = ["demo", *TINY, "schedule.length=100000it", "run.name=run"]
     with started(tmp_path, "pretrain", *words) as job:
         job.wait_for((tmp_path / "runs/run/metrics.jsonl").exists)
-        assert_stops(job)
+        assert_stops(job, asks)
     assert list((tmp_path / "runs/run/checkpoints").glob("*/manifest.json"))
 
 
