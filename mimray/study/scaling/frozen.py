@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
-from mimray.data.collections import check_pair, open_pictures
+from mimray.data.collections import open_pictures
 from mimray.errors import UserError
-from mimray.evaluate.checkpoint import open_checkpoint
-from mimray.evaluate.frozen import Question, absolute_data, read_record
 from mimray.evaluate.probing import Kind
-from mimray.evaluate.workers import Here
 from mimray.study.cell import Cell
-from mimray.study.placing import storage_of
+from mimray.study.frozen_top1 import FrozenTop1
 from mimray.study.scaling.steps import Drawings, Place, Values
-from mimray.train.run_folder import RunFolder
 
 _FORWARD = 1 / 3  # of a training step's operations
 
@@ -45,36 +38,25 @@ class FrozenStep:
                 f"tasks.{self.kind} needs pictures with labels to test on; set data.val, or write "
                 f"{self.kind}: {{train: URI, val: URI}}"
             )
-        check_pair(open_pictures(self.train, "train"), open_pictures(self.val, "val"))
+        self._asked.check(cells)
 
     def training(self, cell: Cell) -> None:
         return None
 
     def measure(self, cell: Cell, place: Place, drawings: Drawings) -> None:
-        assert self.val is not None, "it has been checked"
-        checkpoint = open_checkpoint(RunFolder.of(cell.recipe).uri)
-        asked = Question(
-            self.kind,
-            checkpoint,
-            absolute_data(self.train),
-            absolute_data(self.val),
-            Path(storage_of(cell)),
-            layers="last",
-            upright=cell.recipe.data.upright,
-            name=self._name(cell),
-        )
-        asked.answer(drawings.draws.layers, lambda _: None, lambda: nullcontext(Here(place.share)))
+        self._asked.measure(cell, place.share, drawings.draws.layers, lambda _: None)
 
     def values(self, cell: Cell) -> Values | None:
-        record = read_record(Path(storage_of(cell)) / "evaluate" / self._name(cell))
-        return None if record is None else {self.columns[0]: record["chosen"]["top1"]}
+        value = None if self.val is None else self._asked.value(cell)
+        return None if value is None else {self.columns[0]: value}
 
     def pictures(self, cell: Cell) -> float:
-        assert self.val is not None, "it has been checked"
-        pictures = (open_pictures(self.train, "train"), open_pictures(self.val, "val"))
+        asked = self._asked
+        pictures = (open_pictures(asked.train, "train"), open_pictures(asked.val, "val"))
         return _FORWARD * sum(map(len, pictures))
 
-    def _name(self, cell: Cell) -> str:
-        # as they were said, so that `status` finds it from any folder
-        told = f"{self.train} {self.val}" + " upright" * cell.recipe.data.upright
-        return f"{cell.name}-{self.kind}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    @property
+    def _asked(self) -> FrozenTop1:
+        """Of pictures as they were said, so that `status` finds the record from any folder."""
+        assert self.val is not None, "it has been checked"
+        return FrozenTop1(self.kind, self.train, self.val)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
-from mimray.data.collections import check_pair, open_pictures
 from mimray.errors import UserError
 from mimray.evaluate.cells import Draws
-from mimray.evaluate.checkpoint import open_checkpoint
-from mimray.evaluate.frozen import Question, absolute_data, read_record
-from mimray.evaluate.workers import Here, Share
+from mimray.evaluate.frozen import absolute_data
+from mimray.evaluate.workers import Share
 from mimray.recipe import Speed
 from mimray.study.cell import Cell
+from mimray.study.frozen_top1 import FrozenTop1
 from mimray.study.placing import storage_of
 from mimray.study.sweeps.sweep import Knn
 from mimray.train.clerk import Progress
-from mimray.train.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -42,9 +37,9 @@ class KnnTop1:
                 f"is no local folder"
             )
         self._check_comparable(cells)
-        for train, val in dict.fromkeys(self._pictures(cell) for cell in cells):
+        for asked in dict.fromkeys(map(self._of, cells)):
             try:
-                check_pair(open_pictures(train, "train"), open_pictures(val, "val"))
+                asked.check([cell for cell in cells if self._of(cell) == asked])
             except UserError as error:
                 raise UserError(f"objective=knn: {error}") from None
 
@@ -67,12 +62,13 @@ class KnnTop1:
         return None
 
     def measure(self, cell: Cell, share: Share, draws: Draws, progress: Progress) -> None:
-        asked = self._question(cell)
-        asked.answer(draws.layers, progress.say, lambda: nullcontext(Here(share)))
+        self._of(cell).measure(cell, share, draws.layers, progress.say)
 
     def value(self, cell: Cell) -> float | None:
-        record = read_record(Path(storage_of(cell)) / "evaluate" / self._name(cell))
-        return None if record is None else record["chosen"]["top1"]
+        return self._of(cell).value(cell)
+
+    def _of(self, cell: Cell) -> FrozenTop1:
+        return FrozenTop1("knn", *self._pictures(cell))
 
     def _pictures(self, cell: Cell) -> tuple[str, str]:
         """To learn from, and to test."""
@@ -85,24 +81,3 @@ class KnnTop1:
                 "knn: {train: URI, val: URI}"
             )
         return absolute_data(data.train), absolute_data(data.val)
-
-    def _name(self, cell: Cell) -> str:
-        told = " ".join([*self._pictures(cell), *["upright"] * cell.recipe.data.upright])
-        return f"{cell.name}-knn-{_short(told)}"
-
-    def _question(self, cell: Cell) -> Question:
-        train, val = self._pictures(cell)
-        return Question(
-            "knn",
-            open_checkpoint(RunFolder.of(cell.recipe).uri),
-            train,
-            val,
-            Path(storage_of(cell)),
-            layers="last",
-            upright=cell.recipe.data.upright,
-            name=self._name(cell),
-        )
-
-
-def _short(told: str) -> str:
-    return hashlib.sha256(told.encode()).hexdigest()[:8]

@@ -152,25 +152,23 @@ class FinetuneTop1:
             except UserError as error:
                 raise UserError(f"finetune, cell {cell.words}: {error}") from None
         recipe = self.recipe(cells[0], None)
+        begun = [record for cell in cells if (record := self._readable(cell)) is not None]
         try:
             job = open_data(recipe)
-            if all(self._record(cell) is None for cell in cells):
+            if not begun:
                 check_warmup(recipe, len(job.rows))
         except UserError as error:
             error.args = (f"finetune: {error}",)  # of its own kind still
             raise
-        for cell in cells:
-            self._check_pictures(cell, job.pictures_digest)
+        for record in begun:
+            _check_pictures(record, job.pictures_digest)
 
-    def _check_pictures(self, cell: Cell, digest: str) -> None:
-        """Raises UserError where the cell's fine-tuning has begun on pictures of another digest."""
-        record = self._record(cell)
-        # behind it stand the weights, which are the cell's own
-        if record is not None and not f"{record['data_digest']}-".startswith(f"{digest}-"):
-            raise UserError(
-                f"finetune: run {record['name']} has begun on other pictures than there are now; bring "
-                f"them back as they were, or take another name or run.storage"
-            )
+    def _readable(self, cell: Cell) -> dict[str, Any] | None:
+        """The record of its fine-tuning; a damaged file is a failure of that cell alone."""
+        try:
+            return self._record(cell)
+        except UserError:
+            return None
 
     def trainers(self, cell: Cell) -> Speed | None:
         recipe = self.recipe(cell, None)
@@ -217,3 +215,13 @@ class FinetuneTop1:
         own = {f"model.{name}": value for name, value in model.items()}
         words = [*as_words(own), *as_words(self.settings.set)]
         return load_finetune_recipe(self.settings.recipe, words)
+
+
+def _check_pictures(record: dict[str, Any], digest: str) -> None:
+    """Raises UserError where a fine-tuning has begun on pictures of another digest."""
+    # behind it stand the weights, which are the cell's own
+    if not f"{record['data_digest']}-".startswith(f"{digest}-"):
+        raise UserError(
+            f"finetune: run {record['name']} has begun on other pictures than there are now; bring them "
+            f"back as they were, or take another name or run.storage"
+        )

@@ -12,11 +12,12 @@ from mimray.data.sources import open_source
 from mimray.data.subset import choose
 from mimray.errors import UserError
 from mimray.evaluate.frozen import Question
+from mimray.study import frozen_top1
 from mimray.study.scaling.cells import load_study
 from mimray.study.scaling.frozen import FrozenStep
 from mimray.study.scaling.losses import LossesStep, compared
 from mimray.study.scaling.runners import Work
-from mimray.study.scaling.steps import FinetuneStep
+from mimray.study.scaling.steps import FinetuneStep, check_steps
 from mimray.study.sweeps.sweep import Finetune
 from tests.study.scaling.tiny import DRAWINGS, HERE, PLACE
 
@@ -99,9 +100,29 @@ def test_status_says_the_same_from_another_folder(tmp_path, monkeypatch):
     (tmp_path / "tiny.yaml").write_text(HERE)
     steps = FrozenStep("knn", "photos", "others"), FrozenStep("knn", "photos", "more")
     cell = load_study(str(tmp_path / "tiny.yaml"), [f"run.storage={tmp_path / 'runs'}"]).cells[0]
-    names = [step._name(cell) for step in steps]
+    names = [step._asked.name(cell) for step in steps]
     monkeypatch.chdir(tmp_path)
-    assert [step._name(cell) for step in steps] == names and names[0] != names[1]
+    assert [step._asked.name(cell) for step in steps] == names and names[0] != names[1]
+
+
+def test_a_score_on_other_pictures_is_not_mixed_with_new_ones(study, monkeypatch):
+    """By the digests in the record that the step itself has left."""
+    step, cells = study.steps[2], [study.other, study.cell]
+    check_steps([step], cells)
+
+    def grown(uri, split):
+        source = open_source(uri)
+        source.digest += "0" if split == "val" else ""
+        return source
+
+    monkeypatch.setattr(frozen_top1, "open_pictures", grown)
+    check_steps([step], cells[:1])
+    with pytest.raises(UserError) as told:
+        check_steps([step], cells)
+    assert str(told.value).startswith(f"knn: run {study.cell.name} (model=nano data=photos 10% ")
+    assert "was scored on other pictures than builtin:photos/val holds now; bring" in str(
+        told.value
+    )
 
 
 def test_frozen_features_are_of_pictures_turned_as_training_had_them(study, monkeypatch):

@@ -1,12 +1,15 @@
 """A sweep that goes on does so on the pictures that it began with."""
 
+import json
 import shutil
 
 import pytest
 
 from mimray.cli import main
 from mimray.data.sources import open_source
+from mimray.errors import UserError
 from mimray.study.sweeps import tuner
+from mimray.study.sweeps.objective import check_objective, objective_of
 from mimray.train.prepare import open_data
 from mimray.train.run_folder import RunFolder
 from tests.study.sweeps.small import GRID
@@ -45,3 +48,37 @@ def test_other_pictures_than_those_of_a_trial_that_has_begun(
         assert f"than data.train={folder} hold now; bring them back" in line
     (folder / "20.jpg").unlink()
     assert main([*sweep, "--dry-run"]) == 0
+
+
+def test_trials_scored_on_other_pictures_are_not_mixed(lay_out, folder, tmp_path):
+    """Neither those that are learned from nor those of the test; a record that says no digests is taken."""
+    for number, photo in enumerate(sorted(folder.iterdir())):
+        (folder / "ab"[number % 2]).mkdir(exist_ok=True)
+        photo.rename(folder / "ab"[number % 2] / photo.name)
+    shutil.copytree(folder, test := tmp_path / "test")
+    (test / "a" / "0.jpg").unlink()
+    sweep, cells = lay_out(f"{GRID}objective: knn\nknn: {{train: {folder}, val: {test}}}\n")
+    objective = objective_of(sweep, cells)
+    check_objective(objective, cells)
+    record = tmp_path / "runs" / "evaluate" / objective._of(cells[3]).name(cells[3]) / "result.json"
+    record.parent.mkdir(parents=True)
+    sources = {"train": open_source(str(folder)), "val": open_source(str(test))}
+    digests = {split: {"source": source.digest} for split, source in sources.items()}
+    record.write_text(json.dumps({"chosen": {"top1": 0.5}, "digests": digests}))
+    check_objective(objective, cells)
+    assert objective.value(cells[3]) == 0.5
+    for grown in (folder, test):
+        shutil.copy(folder / "a" / "10.jpg", grown / "b" / "more.jpg")
+        with pytest.raises(
+            UserError,
+            match=f"^objective=knn: run {cells[3].name} .* other pictures than {grown} holds now; bring",
+        ):
+            check_objective(objective, cells)
+        (grown / "b" / "more.jpg").unlink()
+    shutil.copy(folder / "a" / "10.jpg", test / "b" / "more.jpg")
+    for text in (
+        '{"chosen": {"top1": 0.5}}',
+        '{"na',
+    ):  # old, or damaged: a failure of its trial alone
+        record.write_text(text)
+        check_objective(objective, cells)
