@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mimray.errors import RunFailed, UserError
+from mimray.errors import RunFailed
 from mimray.evaluate.table_files import table_files
 from mimray.study.cell import Cell
+from mimray.study.opening import open_cells
 from mimray.study.placing import hosts_here, plan_all
 from mimray.study.reading.wording import count
-from mimray.study.same_data import check_same_data
 from mimray.study.sweeps.choosing import choice_of
 from mimray.study.sweeps.folder import SweepFolder
 from mimray.study.sweeps.grid import load_sweep
@@ -20,7 +20,6 @@ from mimray.study.sweeps.seeds import SEED, Rows, best_of, candidates
 from mimray.study.sweeps.sweep import Sweep
 from mimray.study.sweeps.table import best_recipe, columns, sweep_rows
 from mimray.train.console import Console
-from mimray.train.job import Job
 from mimray.train.run_folder import to_json
 from mimray.verbs.sweep_screen import show
 
@@ -66,7 +65,7 @@ def _run(sweep: Sweep, cells: list[Cell], objective: Objective, folder: SweepFol
         if over >= choice.total:
             _write(sweep, cells, objective, folder)
             return
-        _check_data(sweep, cells)
+        _open(sweep, cells)
         check_objective(objective, cells)
         with room_for(cells) as plan:
             folder.save()
@@ -88,7 +87,7 @@ def _run(sweep: Sweep, cells: list[Cell], objective: Objective, folder: SweepFol
 def _check(sweep: Sweep, cells: list[Cell], objective: Objective) -> None:
     """What can be known without Ray, and a line on the trials."""
     choice = choice_of(sweep, cells)
-    _check_data(sweep, cells)
+    _open(sweep, cells)
     check_objective(objective, cells)
     line = count(choice.total, "trial")
     hosts = hosts_here(max(cell.recipe.speed.most_workers for cell in cells))
@@ -99,37 +98,10 @@ def _check(sweep: Sweep, cells: list[Cell], objective: Objective) -> None:
     Console().say(f"{sweep.name}: {line}")
 
 
-def _check_data(sweep: Sweep, cells: list[Cell]) -> None:
-    """What can be known of pictures before Ray starts; those that several trials share are opened once."""
-    from mimray.train.prepare import check_run, open_data
-
-    first = {cell.recipe.data.model_dump_json(): cell for cell in reversed(cells)}
-    jobs: dict[str, Job] = {}
-    for data, cell in first.items():
-        try:
-            jobs[data] = open_data(cell.recipe)
-        except UserError as error:
-            which = f"cell {cell.words}: " if len(first) > 1 else ""
-            raise UserError(f"{which}{error}") from None
-    # also those that are finished: who is ranked beside them must know the same pictures
-    check_same_data(
-        cells, lambda cell: jobs[cell.recipe.data.model_dump_json()], f"sweep {sweep.name}"
-    )
-    for job in jobs.values():
-        check_run(job)
-    for cell in cells:
-        if cell.record() is None:
-            _check_warmup(cell, jobs[cell.recipe.data.model_dump_json()])
-
-
-def _check_warmup(cell: Cell, job: Job) -> None:
-    """Of a cell on pictures that another has opened."""
-    from mimray.train.prepare import check_warmup
-
-    try:
-        check_warmup(cell.recipe, len(job.rows))
-    except UserError as error:
-        raise UserError(f"cell {cell.words}: {error}") from None
+def _open(sweep: Sweep, cells: list[Cell]) -> None:
+    """What can be known of pictures before Ray starts, also of trials that are finished: who is ranked
+    beside them must know the same ones."""
+    open_cells(cells, f"sweep {sweep.name}", lambda cell: f"cell {cell.words}")
 
 
 def _write(

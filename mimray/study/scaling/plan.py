@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mimray.errors import UserError
 from mimray.study.cell import Cell
-from mimray.study.same_data import check_same_data
+from mimray.study.opening import open_cells
 from mimray.study.scaling.account import Account, Need, check_room, need_of
 from mimray.study.scaling.cells import Laid, said
 from mimray.study.scaling.folder import StudyFolder
@@ -74,54 +73,13 @@ def _check_named(laid: Laid) -> None:
 
 
 def _open_pictures(laid: Laid, folder: StudyFolder) -> None:
-    """Count them, and see that cells which have begun did so with the same ones."""
-    from mimray.train.job import Job
-    from mimray.train.prepare import FewerThanABatch, check_run, open_data
-
-    jobs: dict[str, Job] = {}
-
-    def job_of(cell: Cell) -> Job:
-        told = cell.recipe.data.model_dump_json()
-        if told not in jobs:
-            with _named(laid, cell):
-                jobs[told] = open_data(cell.recipe)
-        return jobs[told]
-
-    readable = [cell for cell in laid.cells if _is_readable(cell)]
-    check_same_data(readable, job_of, f"study {laid.study.name}")
-    folder.images = {}
-    few: list[FewerThanABatch] = []
-    for cell in {cell.values["data"]: cell for cell in reversed(laid.cells)}.values():
-        try:
-            job = job_of(cell)
-        except FewerThanABatch as error:
-            few.append(error)
-            continue
-        with _named(laid, cell):
-            check_run(job)
-        folder.images[cell.values["data"]], folder.val = len(job.rows), len(job.val_rows)
-    if few:  # a batch that fits the smallest fits all
-        raise min(few, key=lambda error: error.photos)
+    """Count them, and see that every cell can train on them."""
+    name = f"study {laid.study.name}"
+    jobs = open_cells(laid.cells, name, lambda cell: f"{name}, {said(cell)}")
+    of_subset = {cell.values["data"]: jobs[cell.name] for cell in laid.cells}
+    folder.images = {subset: len(job.rows) for subset, job in of_subset.items()}
+    folder.val = len(jobs[laid.cells[0].name].val_rows)
     folder.compared = min(folder.val, *folder.images.values())
-
-
-@contextmanager
-def _named(laid: Laid, cell: Cell) -> Iterator[None]:
-    """What is wrong in here is wrong with this cell."""
-    try:
-        yield
-    except UserError as error:
-        error.args = (f"study {laid.study.name}, {said(cell)}: {error}",)  # of its own kind still
-        raise
-
-
-def _is_readable(cell: Cell) -> bool:
-    """Whether its record is; a damaged one is a failure of that cell alone."""
-    try:
-        cell.record()
-    except UserError:
-        return False
-    return True
 
 
 @dataclass

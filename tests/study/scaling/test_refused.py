@@ -43,7 +43,7 @@ def test_my_subsets_are_not_judged_on_pictures_of_the_recipe(lay_out, more, says
     text = REST.replace("photos 10%: 10%, photos 100%: 100%", subsets)
     with pytest.raises(UserError, match=says):
         opened(lay_out(text + more))
-    with pytest.raises(UserError, match="/my/b: no such file"):  # named, so it goes on
+    with pytest.raises(UserError, match="/my/a: no such file"):  # named, so it goes on
         opened(lay_out(text + more, "data.train=/my/a", "data.val=/my/val"))
 
 
@@ -53,6 +53,23 @@ def test_a_batch_too_large_is_told_of_the_smallest_subset(lay_out):
         UserError, match=r"photos 5%, .*: 44 photos .* set optim\.batch=44 or lower"
     ):
         opened(lay_out(text, "optim.batch=100"))
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ("optim.batch: 4096", r"^study tiny, b, photos 10%, 10 iterations: .*: 88 photos .*"
+         r"\(optim\.batch=4096\); set optim\.batch=88 or lower"),
+        ("schedule.warmup: 2000it", r"^study tiny, b, photos 10%, 10 iterations: schedule\.warmup=200% is "
+         r"longer than the run"),
+    ],
+)  # fmt: skip
+def test_what_one_encoder_alone_cannot_do(lay_out, own, says):
+    """Others have pictures enough, and reach their learning rate."""
+    assert "encoders: {nano: vit_nano}" in REST
+    both = f"encoders: {{a: vit_nano, b: {{model.encoder: vit_nano, {own}}}}}"
+    with pytest.raises(UserError, match=says):
+        opened(lay_out(REST.replace("encoders: {nano: vit_nano}", both)))
 
 
 def test_a_word_that_belongs_into_the_file(lay_out):

@@ -94,8 +94,9 @@ def test_fine_tunings_on_other_pictures_are_not_mixed(lay_out, tmp_path):
     open_study(laid, StudyFolder(laid))
 
 
-def test_a_damaged_record_is_a_failure_of_its_cell_alone(lay_out):
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_a_damaged_record_is_a_failure_of_its_cell_alone(lay_out, damaged):
     laid = lay_out("50%")
-    begin(laid.cells[1])
-    RunFolder.of(laid.cells[1].recipe).write("run.json", b"{")
+    begin(laid.cells[damaged])
+    RunFolder.of(laid.cells[damaged].recipe).write("run.json", b"{")
     open_study(laid, StudyFolder(laid))

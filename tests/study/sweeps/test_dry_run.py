@@ -90,6 +90,14 @@ def test_tracking_that_is_off_in_the_file(sweep, word):
     assert status == 0, said
 
 
+def test_a_batch_that_only_one_cell_has(sweep):
+    text = FILE.replace("mask.unit: [8, 16]", "optim.batch: [16, 4096]")
+    status, said = sweep("--dry-run", text=text)
+    assert status == 2 and len(said.splitlines()) == 1
+    assert "cell optim.batch=4096: data.train=builtin:photos/train: 880 photos to train on" in said
+    assert "fewer than one batch (optim.batch=4096); set optim.batch=880 or lower" in said
+
+
 def test_on_whose_pictures_it_ranks_is_said(sweep):
     text = f"{FILE}objective: finetune\nfinetune: {{set: {{data.train: 'builtin:photos/val'}}}}\n"
     status, said = sweep("--dry-run", text=text)

@@ -8,9 +8,11 @@ import pytest
 from mimray.cli import main
 from mimray.data.sources import open_source
 from mimray.errors import UserError
+from mimray.study.opening import open_cells
 from mimray.study.sweeps import tuner
 from mimray.study.sweeps.objective import check_objective, objective_of
 from mimray.train.prepare import open_data
+from mimray.train.record import Record
 from mimray.train.run_folder import RunFolder
 from tests.study.sweeps.small import GRID
 
@@ -48,6 +50,20 @@ def test_other_pictures_than_those_of_a_trial_that_has_begun(
         assert f"than data.train={folder} hold now; bring them back" in line
     (folder / "20.jpg").unlink()
     assert main([*sweep, "--dry-run"]) == 0
+
+
+def test_fewer_pictures_than_a_trial_began_with(lay_out, folder):
+    """That they are fewer than its batch now is not what is to be mended."""
+    words = [f"data.train={folder}", "data.val=builtin:photos/val", "run.tracking=off"]
+    _, cells = lay_out("grid: {optim.batch: [8, 20]}", *words)
+    job = open_data(cells[1].recipe)
+    job.run.make()
+    Record(job).save(status="running")
+    (folder / "0.jpg").unlink()
+    with pytest.raises(
+        UserError, match=rf"{cells[1].name} \(optim.batch=20\) has begun on other data"
+    ):
+        open_cells(cells, "sweep tiny", lambda cell: cell.words)
 
 
 def test_trials_scored_on_other_pictures_are_not_mixed(lay_out, folder, tmp_path):
