@@ -25,23 +25,11 @@ def open_cells(cells: Sequence[Cell], whose: str, said: Callable[[Cell], str]) -
     Raises UserError, in one line, for pictures that cannot be trained on or are fewer than a batch of any
     cell that has not begun, a warm-up longer than its run, or other data than a cell has begun with.
     """
-    from mimray.train.prepare import FewerThanABatch, check_run, check_warmup, open_data
+    from mimray.train.prepare import check_run, check_warmup
 
     records = _records(cells)
-    jobs: dict[str, Job] = {}
-    opened: list[tuple[Cell, Job]] = []
-    few: list[FewerThanABatch] = []
-    for sharing in _by_pictures(cells):
-        cell = _largest_batch(sharing, records)
-        try:
-            with _named(said(cell)):
-                opened.append((cell, open_data(cell.recipe)))
-        except FewerThanABatch as error:
-            few.append(error)
-            continue
-        jobs |= dict.fromkeys((one.name for one in sharing), opened[-1][1])
-    if few:  # a batch that fits the fewest fits all
-        raise min(few, key=lambda error: error.photos)
+    opened = _opened(cells, records, said)
+    jobs = {one.name: job for sharing, _, job in opened for one in sharing}
     for cell in cells:
         job, record = jobs[cell.name], records.get(cell.name)
         if record is not None:
@@ -49,11 +37,31 @@ def open_cells(cells: Sequence[Cell], whose: str, said: Callable[[Cell], str]) -
         elif cell.name in records:
             with _named(said(cell)):
                 check_warmup(cell.recipe, len(job.rows))
-    for cell, job in opened:
+    for _, cell, job in opened:
         if cell.name in records:
             with _named(said(cell)):
                 check_run(job)
     return jobs
+
+
+def _opened(
+    cells: Sequence[Cell], records: Records, said: Callable[[Cell], str]
+) -> list[tuple[list[Cell], Cell, Job]]:
+    """For each `data` the cells that share it, one of them, and its job. Raises UserError as above."""
+    from mimray.train.prepare import FewerThanABatch, open_data
+
+    found: list[tuple[list[Cell], Cell, Job]] = []
+    few: list[FewerThanABatch] = []
+    for sharing in _by_pictures(cells):
+        cell = _largest_batch(sharing, records)
+        try:
+            with _named(said(cell)):
+                found.append((sharing, cell, open_data(cell.recipe)))
+        except FewerThanABatch as error:
+            few.append(error)
+    if few:  # a batch that fits the fewest fits all
+        raise min(few, key=lambda error: error.photos)
+    return found
 
 
 def _records(cells: Sequence[Cell]) -> Records:

@@ -53,19 +53,20 @@ def open_study(laid: Laid, folder: StudyFolder) -> tuple[Step, ...]:
 
 def _check_named(laid: Laid) -> None:
     """Raises UserError where a fine-tuning or a task would take the recipe's own pictures, and each subset
-    is of others."""
+    is of others. What stands in `set` or behind the file has been named."""
     study, data = laid.study, laid.base.data
-    known = {(cell.recipe.data.train, cell.recipe.data.val) for cell in laid.cells}
-    if (data.train, data.val) in known:
+    subsets = {(cell.recipe.data.train, cell.recipe.data.val) for cell in laid.cells}
+    unnamed = {"data.train", "data.val"} - set(study.set)
+    if (data.train, data.val) in subsets:
         return
     taken = f"would take data.train={data.train} and data.val={data.val}, and no subset is of them"
-    if study.finetune is not None and not {"data.train", "data.val"} <= set(study.finetune.set):
+    if study.finetune is not None and unnamed - set(study.finetune.set):
         raise UserError(
             f"study {study.name}: finetune {taken}; write finetune: {{set: {{data.train: URI, data.val: "
             f"URI}}}}, or set both behind the file"
         )
     for name, given in study.tasks.items():
-        if given.train is None:
+        if given.train is None and unnamed - ({"data.val"} if given.val else set()):
             raise UserError(
                 f"study {study.name}: tasks.{name} {taken}; write {name}: {{train: URI, val: URI}}, or set "
                 f"both behind the file"

@@ -16,12 +16,18 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def lay_out(tmp_path):
-    def load(text, *overrides, before=SMALL):
+    def load(text, *overrides, head=SMALL):
         file = tmp_path / "tiny.yaml"
-        file.write_text(before + text)
+        file.write_text(head + text)
         return load_study(str(file), [f"run.storage={tmp_path / 'runs'}", *overrides])
 
     return load
+
+
+MY_SUBSETS = (
+    "photos 10%: 10%, photos 100%: 100%",
+    ", ".join(f"{name}: {{data.train: /my/{name}, data.val: /my/val}}" for name in "ab"),
+)
 
 
 def opened(laid):
@@ -38,13 +44,37 @@ def opened(laid):
     ],
 )  # fmt: skip
 def test_my_subsets_are_not_judged_on_pictures_of_the_recipe(lay_out, more, says):
-    mine = "{data.train: /my/NAME, data.val: /my/val}"
-    subsets = ", ".join(f"{name}: {mine.replace('NAME', name)}" for name in "ab")
-    text = REST.replace("photos 10%: 10%, photos 100%: 100%", subsets)
+    text = REST.replace(*MY_SUBSETS)
     with pytest.raises(UserError, match=says):
         opened(lay_out(text + more))
-    with pytest.raises(UserError, match="/my/a: no such file"):  # named, so it goes on
-        opened(lay_out(text + more, "data.train=/my/a", "data.val=/my/val"))
+    with pytest.raises(UserError, match=says.replace(r"builtin:photos/train", "/lab/train")):
+        opened(lay_out(text + more, "data.train=/lab/train"))  # it has no data.val of its own
+    in_set = SMALL.rstrip().removesuffix("}") + ", data.train: /lab/train, data.val: /lab/val}\n"
+    for named in (
+        ["data.train=/my/a", "data.val=/my/val"],
+        ["data.train=/lab/train", "data.val=/lab/val"],
+    ):
+        with pytest.raises(UserError, match="/my/a: no such file"):  # it goes on
+            opened(lay_out(text + more, *named))
+    with pytest.raises(UserError, match="/my/a: no such file"):
+        opened(lay_out(text + more, head=in_set))
+
+
+@pytest.mark.parametrize(
+    ("more", "word", "refused"),
+    [
+        ("finetune: {set: {data.val: /lab/val}}", "data.train=/lab/train", False),
+        ("finetune: {set: {data.val: /lab/val}}", "data.val=/lab/val", True),
+        ("finetune: {set: {data.train: /lab/train}}", "data.val=/lab/val", False),
+        ("tasks: {knn: {val: /lab/val}}", "data.train=/lab/train", False),
+        ("tasks: {knn: {val: /lab/val}}", "data.val=/lab/val", True),
+        ("tasks: {knn: {train: /lab/train, val: /lab/val}}", "data.upright=false", False),
+    ],
+)
+def test_half_of_the_pictures_may_be_named_elsewhere(lay_out, more, word, refused):
+    says = "would take data.train=builtin" if refused else "/my/a: no such file"
+    with pytest.raises(UserError, match=says):
+        opened(lay_out(REST.replace(*MY_SUBSETS) + more, word))
 
 
 def test_a_batch_too_large_is_told_of_the_smallest_subset(lay_out):
@@ -81,7 +111,7 @@ def test_a_word_that_belongs_into_the_file(lay_out):
 
 def test_tracking_that_is_off_in_the_file(lay_out):
     text = SMALL.replace("set: {", "set: {run.tracking: off, ")
-    assert all(cell.recipe.run.tracking == "off" for cell in lay_out(REST, before=text).cells)
+    assert all(cell.recipe.run.tracking == "off" for cell in lay_out(REST, head=text).cells)
 
 
 def test_it_is_read_from_any_folder(lay_out, tmp_path, monkeypatch):
@@ -89,7 +119,7 @@ def test_it_is_read_from_any_folder(lay_out, tmp_path, monkeypatch):
         (tmp_path / f"{name}.yaml").write_text(builtin_recipes()[file].read_text())
     monkeypatch.chdir(tmp_path)
     before = SMALL.replace("recipe: demo", "recipe: own.yaml")
-    laid = lay_out(REST + "finetune: {recipe: tuned.yaml}", before=before)
+    laid = lay_out(REST + "finetune: {recipe: tuned.yaml}", head=before)
     folder = StudyFolder(laid)
     folder.files.make()
     folder.begin()
