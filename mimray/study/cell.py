@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mimray.errors import UserError
 from mimray.recipe import Recipe
 from mimray.train.run_folder import RunFolder
 
@@ -34,3 +35,11 @@ class Cell:
     def record(self) -> dict[str, Any] | None:
         """`run.json`, or None where it has not begun. Raises UserError for a damaged one."""
         return RunFolder.of(self.recipe).record()
+
+
+def has_begun(cell: Cell) -> bool:
+    """Whether its run has a record, be it a damaged one."""
+    try:
+        return cell.record() is not None
+    except UserError:
+        return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mimray.errors import UserError
-from mimray.study.cell import Cell
+from mimray.study.cell import Cell, has_begun
 from mimray.study.scaling.cells import Laid
 from mimray.study.scaling.design import choose, slopes
 from mimray.study.scaling.folder import StudyFolder
@@ -35,7 +35,7 @@ def choose_cells(
     over = [
         number
         for number, own in enumerate(cells.values())
-        if any(cell.name in kept or _has_begun(cell) for cell in own)
+        if any(cell.name in kept or has_begun(cell) for cell in own)
     ]
     sizes = [
         {
@@ -54,10 +54,3 @@ def choose_cells(
         )
     members = list(cells.values())
     folder.chosen = [cell.name for number in taken for cell in members[number]]
-
-
-def _has_begun(cell: Cell) -> bool:
-    try:
-        return cell.record() is not None
-    except UserError:  # a damaged one
-        return True

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from mimray.errors import Stopped, UserError
+from mimray.errors import Stopped
 from mimray.evaluate.table_files import table_files
 from mimray.study.cell import Cell
 from mimray.study.parent_copy import ParentCopy
@@ -17,7 +17,7 @@ from mimray.study.scaling.hours import Hours
 from mimray.study.scaling.plan import Needs, most_workers
 from mimray.study.scaling.runners import Host, Runners, living_hosts
 from mimray.study.scaling.schedule import Listener, Schedule, Waiting
-from mimray.study.scaling.steps import Drawings, Step
+from mimray.study.scaling.steps import Drawings, Step, is_finished
 from mimray.study.scaling.table import Rows, columns, study_rows
 
 Say = Callable[[str], None]
@@ -100,10 +100,7 @@ def unfinished(cells: Sequence[Cell], steps: Sequence[Step], folder: StudyFolder
 def _left(cell: Cell, steps: Sequence[Step]) -> tuple[Step, ...]:
     """From the first that is not finished on: what comes behind rests on it."""
     for place, step in enumerate(steps):
-        try:
-            if step.values(cell) is None:
-                return tuple(steps[place:])
-        except UserError:
+        if not is_finished(step, cell):
             return tuple(steps[place:])
     return ()
 

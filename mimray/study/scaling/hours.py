@@ -15,7 +15,7 @@ from mimray.errors import UserError
 from mimray.study.cell import Cell
 from mimray.study.scaling.account import Need
 from mimray.study.scaling.folder import StudyFolder
-from mimray.study.scaling.steps import Step
+from mimray.study.scaling.steps import Step, is_finished
 from mimray.train.prediction import MFU
 
 START_SECONDS, GROUP_SECONDS = 2.0, 25.0
@@ -79,7 +79,7 @@ def predict_hours(
                 costs[which] = step.pictures(cell)
             start = START_SECONDS if asked.layout is None else GROUP_SECONDS
             seconds = start + costs[which] / rate.images_per_s
-            if "seconds" in noted and step.values(cell) is not None:
+            if "seconds" in noted and is_finished(step, cell):
                 seconds = noted["seconds"]
             hours[step.name] = seconds / 3600
             reserved[step.name] = asked.gpus or asked.cpus

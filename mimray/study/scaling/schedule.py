@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from mimray.errors import RunFailed
+from mimray.errors import RunFailed, UserError
 from mimray.evaluate.workers import in_own_words
 from mimray.study.cell import Cell
 from mimray.study.reading.wording import count
@@ -213,5 +213,8 @@ def _how_lost(answer: Any) -> str:
 
 
 def _starts(run: RunFolder) -> int:
-    record = run.record()
+    try:
+        record = run.record()
+    except UserError:  # a damaged one: whoever starts there says so, and fails alone
+        record = None
     return 0 if record is None else len(record["starts"])

@@ -184,6 +184,14 @@ def _steps(recipe: FinetuneRecipe) -> int:
     return _LENGTHS[told]
 
 
+def is_finished(step: Step, cell: Cell) -> bool:
+    """A damaged file counts as one that is not there: it is a failure of that cell alone."""
+    try:
+        return step.values(cell) is not None
+    except UserError:
+        return False
+
+
 def check_steps(steps: Sequence[Step], cells: Sequence[Cell]) -> None:
     """Raises UserError, in a line that names the step."""
     for step in steps:

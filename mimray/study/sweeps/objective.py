@@ -78,6 +78,14 @@ def check_objective(objective: Objective, cells: Sequence[Cell]) -> None:
             )
 
 
+def known_value(objective: Objective, cell: Cell) -> float | None:
+    """What a cell is worth; None also for a damaged file, which is a failure of that cell alone."""
+    try:
+        return objective.value(cell)
+    except UserError:
+        return None
+
+
 def _one_of_each(cells: Sequence[Cell]) -> list[Cell]:
     """Of each model and number of trainers: what fine-tuning asks of a cell is the same for all of them."""
     kinds = {

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mimray.errors import Stopped
+from mimray.errors import Stopped, UserError
 from mimray.evaluate.cells import Draws, Quiet
 from mimray.evaluate.workers import finished, in_own_words
 from mimray.study.cell import Cell
@@ -78,7 +78,10 @@ class Trial:
     def curve(self) -> list[list[float]]:
         """[progress, score] of the validations that its run's folder has."""
         run = RunFolder.of(self.cell.recipe)
-        record = run.record()
+        try:
+            record = run.record()
+        except UserError:  # a damaged one: the trial says so when its turn comes
+            return []
         if record is None:
             return []
         return [

@@ -15,11 +15,11 @@ from typing import Any
 
 from mimray.errors import MimrayError, Stopped
 from mimray.evaluate.cells import Draws
-from mimray.study.cell import Cell
+from mimray.study.cell import Cell, has_begun
 from mimray.study.placing import Plan, plan_all, settled
 from mimray.study.sweeps.choosing import Asked, Choice
 from mimray.study.sweeps.folder import Curve, SweepFolder
-from mimray.study.sweeps.objective import Objective, progress_metric
+from mimray.study.sweeps.objective import Objective, known_value, progress_metric
 from mimray.study.sweeps.sweep import Sweep
 from mimray.study.sweeps.trial import WORST, Trial
 from mimray.study.sweeps.watching import Watch, tune_callback
@@ -73,7 +73,7 @@ def run_trials(
     curves = {name: _curve(trial, folder) for name, trial in trials.items()}
     over = {name: _worth(trial, folder, curves[name]) for name, trial in trials.items()
             if is_over(trial.cell, trial.objective, folder)}  # fmt: skip
-    begun = [n for n, trial in trials.items() if n not in over and trial.cell.record() is not None]
+    begun = [n for n, trial in trials.items() if n not in over and has_begun(trial.cell)]
     # what another rule ended has passed nothing, and is looked at again
     passed = [*over, *(name for name in begun if name not in folder.stopped)]
     scheduler = _scheduler(sweep, {name: curves[name] for name in passed}, watch)
@@ -125,7 +125,7 @@ def _tuner(
 
 def is_over(cell: Cell, objective: Objective, folder: SweepFolder) -> bool:
     """Whether a trial needs no more."""
-    return objective.value(cell) is not None or folder.was_stopped(cell)
+    return known_value(objective, cell) is not None or folder.was_stopped(cell)
 
 
 def _scheduler(sweep: Sweep, passed: dict[str, Curve], watch: Watch) -> Any:
@@ -149,7 +149,7 @@ def _curve(trial: Trial, folder: SweepFolder) -> Curve:
 
 def _worth(trial: Trial, folder: SweepFolder, curve: Curve) -> float:
     """Of a trial that is over: the objective, or what stands for one that was ended."""
-    value = trial.objective.value(trial.cell)
+    value = known_value(trial.objective, trial.cell)
     if value is None and curve and trial.objective.metric == trial.score:
         value = curve[-1][1]
     return WORST if value is None else value

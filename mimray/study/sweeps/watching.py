@@ -8,7 +8,7 @@ from typing import Any
 from mimray.study.cell import Cell
 from mimray.study.parent_copy import ParentCopy
 from mimray.study.sweeps.folder import Curve, SweepFolder
-from mimray.study.sweeps.objective import Objective
+from mimray.study.sweeps.objective import Objective, known_value
 from mimray.study.sweeps.trial import WORST, Result
 
 _UNSEEN = "its record is not seen here; name a run.storage that all hosts share"
@@ -65,7 +65,7 @@ class Watch:
     def over_with(self, run: str, last: Result) -> None:
         """Of a trial that Tune has closed; `last`: what it told in the end, if anything."""
         cell, folder = self.cells[run], self.folder
-        value = self.objective.value(cell)
+        value = known_value(self.objective, cell)
         if value is None and not folder.was_stopped(cell):
             folder.note_failed(run, last.get("failed") or (_UNSEEN if last else _DIED))
         else:

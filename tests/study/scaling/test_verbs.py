@@ -12,6 +12,8 @@ from mimray.errors import UserError
 from mimray.study.scaling.cells import load_study
 from mimray.study.scaling.folder import StudyFolder
 from mimray.study.scaling.measuring import MeasureStep
+from mimray.study.scaling.schedule import _starts
+from mimray.train.run_folder import RunFolder
 from mimray.verbs.study import running, status
 from tests.study.scaling.tiny import DRAWINGS, PLACE
 
@@ -132,6 +134,28 @@ def test_a_measurement_that_fails_ends_the_command_with_its_reason(
     assert "--measure: nano, photos 10%, 100 iterations: optim.batch=16: no room" in one_line(
         capsys
     )
+
+
+# ----- a damaged file -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], ["--budget", "100"]])
+def test_a_damaged_record_is_left_to_its_cell(study, capsys, tmp_path, words):
+    laid = load_study(str(tmp_path / "tiny.yaml"), [f"run.storage={tmp_path}/runs"])
+    cell = laid.cells[0]
+    run = RunFolder.of(cell.recipe)
+    run.make()
+    run.write("run.json", b'{"na')
+    notes = StudyFolder(laid)
+    notes.seconds = {cell.name: {"pretrain": {"began": 0.0, "seconds": 7200.0}}}
+    notes.save()
+    assert _starts(run) == 0
+    assert study("run", "--dry-run", "--tflops", "0.1", "--json", *words) == 0
+    told = {one["run"]: one for one in json.loads(capsys.readouterr().out)["cells"]}
+    assert len(told) == 6 and told[cell.name]["chosen"]
+    assert told[cell.name]["hours"] < 0.1  # as any that is still to run
+    assert study("status", "--once") == 0
+    assert "nano, photos 10%, 100 failed: " in capsys.readouterr().out
 
 
 # ----- what cannot be -------------------------------------------------------------------------------------
