@@ -240,7 +240,7 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path, monkeypatch, caplog)
 def test_a_batch_larger_than_the_labels_that_are_left(tmp_path, capsys):
     assert main(["finetune", *ask(tmp_path, "data.labels=1%"), "--here", *SCRATCH]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "10 photos to train on (of 880 870 are left out by data.labels=1%)" in line
+    assert "10 photos to train on (870 of the 880 are left out by data.labels=1%)" in line
 
 
 @pytest.mark.parametrize(
