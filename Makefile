@@ -16,7 +16,7 @@ RARELY := /tests?/|/testing/|ray/(rllib|llm|serve)/|sklearn|skimage|torch/(onnx|
 # Benchmarks of five minutes to two hours, which train models to the end.
 LONG := benchmarks/recognition.py benchmarks/sweep.py benchmarks/study.py
 
-.PHONY: setup demo test check slow faults some-faults lab some-lab audit bench ui lock clean
+.PHONY: setup demo test check slow some-slow faults some-faults lab some-lab audit bench ui lock clean
 .DEFAULT_GOAL := demo
 
 setup: .venv/ready
@@ -44,6 +44,10 @@ test: setup
 
 slow: setup
 	$(BIN)/python -m pytest -m slow -n 2
+
+# Without those of several minutes each: what .ci/run has time for.
+some-slow: setup
+	$(BIN)/python -m pytest -m "slow and not long" -n 2
 
 faults: setup
 	$(BIN)/python -m pytest -m faults

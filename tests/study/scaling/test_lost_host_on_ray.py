@@ -33,6 +33,7 @@ def records(folder):
     return {record["name"]: record for record in found}
 
 
+@pytest.mark.long
 def test_what_ran_on_a_lost_host_and_what_comes_after_goes_to_the_others(tmp_path):
     """The host that dies is the larger one, so the freest by what was known before."""
     (tmp_path / "tiny.yaml").write_text(STUDY)

@@ -143,6 +143,7 @@ def test_a_cell_that_fails_leaves_the_others(tmp_path):
     )
 
 
+@pytest.mark.long
 def test_several_trainers_are_a_group_of_ray_train(tmp_path):
     text = STUDY.replace("speed.workers: 1\n  speed.cpus_per_worker: 1", "speed.workers: 2")
     text = text.partition("finetune:")[0].replace("lengths: [200, 210]", "lengths: [10]")

@@ -161,6 +161,7 @@ def test_optuna_chooses_within_a_range(tmp_path):
     assert finish(tmp_path)["cells"] == cells and records(tmp_path) == before
 
 
+@pytest.mark.long
 def test_trials_with_trainers_of_their_own(tmp_path):
     """The trial itself takes nothing; its trainers are a group, and one process fine-tunes after them."""
     text = SWEEP.partition("grid:")[0].partition("reference_mask:")[0]
