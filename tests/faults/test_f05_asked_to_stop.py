@@ -27,7 +27,14 @@ def terminal(run: Run) -> None:
     os.killpg(run.process.pid, signal.SIGHUP)
 
 
-@pytest.mark.parametrize("asks", [process, group, pytest.param(terminal, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "asks",
+    [
+        pytest.param(process, marks=pytest.mark.long),  # tests/jobs asks so too
+        group,
+        pytest.param(terminal, marks=pytest.mark.long),
+    ],
+)
 def test_a_request_to_stop_leaves_a_checkpoint_and_exit_75(tmp_path, reference, asks):
     run = Run(tmp_path, ["speed.workers=2"]).start()
     run.wait_for_step(5)
