@@ -183,6 +183,7 @@ def test_a_read_only_disk_fails_the_save_and_not_the_training(small_disk, caplog
     assert checkpoint.verified(run) == 2
 
 
+@pytest.mark.long
 def test_a_run_whose_disk_fills_up_goes_on_and_ends_as_if_it_had_not(small_disk, tmp_path):
     place = small_disk(64)
     rest = tmp_path / "rest"

@@ -30,6 +30,7 @@ def test_one_rank_s_nan_and_spike_are_left_out_on_all(tmp_path, reference):
     assert run.rows_of_positions() == reference[0].rows_of_positions()
 
 
+@pytest.mark.long
 def test_many_in_a_row_go_back_to_the_checkpoint_and_a_kill_changes_nothing(tmp_path):
     faults = [bad(step, "nan") for step in range(12, 15)]
     settings = ["speed.workers=2", "optim.skips=3"]

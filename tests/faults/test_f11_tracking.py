@@ -141,6 +141,7 @@ def mimray(*words, folder) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.long
 def test_a_real_run_whose_server_is_killed_in_the_middle_and_comes_back_after_the_end(tmp_path):
     port = free_port()
     server = start_server(tmp_path, port)
