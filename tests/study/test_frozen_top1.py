@@ -12,18 +12,14 @@ from mimray.study.scaling.frozen import FrozenStep
 from mimray.study.sweeps.grid import load_sweep
 from mimray.study.sweeps.knn_top1 import KnnTop1
 from mimray.study.sweeps.sweep import Knn
+from tests.study.sweeps.small import MASKS
 
 pytestmark = pytest.mark.unit
-SWEEP = """
-recipe: demo
-set: {model.encoder: vit_nano, model.image_size: 32, model.window: null, speed.workers: 1}
-grid: {mask.unit: [8, 16]}
-"""
 
 
 @pytest.fixture
 def cells(tmp_path):
-    (tmp_path / "tiny.yaml").write_text(SWEEP)
+    (tmp_path / "tiny.yaml").write_text(MASKS)
     _, cells = load_sweep(str(tmp_path / "tiny.yaml"), [f"run.storage={tmp_path / 'runs'}"])
     return cells
 

@@ -8,15 +8,9 @@ import pytest
 from mimray.cli import main
 from mimray.verbs.cluster.down import stop_on_all_hosts
 from mimray.verbs.cluster.file import ClusterFile
-from tests.verbs.test_cluster import FILE, HEAD, REPOSITORY, WORKER, ray
+from tests.verbs.stand_in import FILE, HEAD, WORKER
 
-__all__ = ["ray"]
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture(autouse=True)
-def project(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
 
 
 def test_down_stops_jobs_and_every_host(ray):

@@ -7,19 +7,14 @@ import pytest
 from ray.autoscaler._private.providers import _NODE_PROVIDERS
 
 from mimray.cli import main
-from mimray.verbs.cluster import file
+from mimray.verbs.cluster import commands, file
+from mimray.verbs.cluster.file import ClusterFile
 from mimray.verbs.cluster.schema import KINDS
 from tests.cluster.clusters import RAY_UP
-from tests.verbs.test_cluster import FILE, HEAD, REPOSITORY, WORKER, ray
+from tests.verbs.stand_in import FILE, HEAD, REPOSITORY, WORKER
 
-__all__ = ["ray"]
 pytestmark = pytest.mark.unit
 EXAMPLES = file._EXAMPLES  # before the stand-in's hosts are those of cluster.yaml
-
-
-@pytest.fixture(autouse=True)
-def project(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
 
 
 def edited(folder, old, new, name="cluster.yaml"):
@@ -192,3 +187,21 @@ def test_ssh_takes_the_options(ray):
     known = done.stdout.splitlines()
     assert {"user mimray", "batchmode yes", "connecttimeout 5"} <= set(known)
     assert "proxycommand nc %h %p" in known
+
+
+@pytest.mark.parametrize(
+    ("name", "local", "least"),
+    [("cluster.yaml", True, 2), ("cluster/aws.yaml", False, 2), ("cluster/gcp.yaml", False, 2)],
+)
+def test_what_a_file_says(name, local, least):
+    file = ClusterFile.read(str(REPOSITORY / name))
+    assert (file.local, file.least) == (local, least)
+    assert ("RAY_UP_enable_autoscaler_v2" in commands.settings(file)) == local
+    assert (file.addresses == [HEAD, WORKER]) == local
+
+
+def test_files_that_are_none(tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text("mask: {ratio: 0.5}")
+    for name, says in [("recipe.yaml", "names no provider"), ("none.yaml", "No such file")]:
+        assert main(["cluster", "status", str(tmp_path / name)]) == 2
+        assert says in capsys.readouterr().err

@@ -9,16 +9,10 @@ import pytest
 from mimray.cli import main
 from mimray.verbs.cluster import commands, tunnel
 from mimray.verbs.cluster.file import ClusterFile
-from tests.verbs.test_cluster import FILE, REPOSITORY, ray, submit
+from tests.verbs.stand_in import FILE, submit
 
-__all__ = ["ray"]
 pytestmark = pytest.mark.unit
 RUNNING = json.dumps({"a": {"submission_id": "a", "status": "RUNNING"}})
-
-
-@pytest.fixture(autouse=True)
-def project(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
 
 
 @pytest.fixture

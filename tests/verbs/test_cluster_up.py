@@ -1,4 +1,4 @@
-"""`mimray cluster up` and `down` of a cluster that is up already, or answers no more; Ray is a stand-in."""
+"""`mimray cluster up` and `status`, also of a cluster that is up or mute already; Ray is a stand-in."""
 
 import json
 from unittest.mock import Mock
@@ -6,17 +6,12 @@ from unittest.mock import Mock
 import pytest
 
 from mimray.cli import main
+from mimray.verbs.cluster import tunnel
 from mimray.verbs.cluster.tunnel import JobServer
-from tests.verbs.test_cluster import FILE, REPOSITORY, Fake, ray
+from tests.verbs.stand_in import FILE, HEAD, LOG, REPOSITORY, WORKER, Fake
 
-__all__ = ["ray"]
 pytestmark = pytest.mark.unit
 ENDED = {"submission_id": "old", "status": "STOPPED"}
-
-
-@pytest.fixture(autouse=True)
-def project(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
 
 
 def not_up(ray: Fake) -> None:
@@ -79,3 +74,101 @@ def test_down_of_a_cluster_that_does_not_answer_ends_what_is_left(ray, capsys):
     assert main(["cluster", "down", FILE]) == 0
     assert "no job is stopped, for their server is not reached" in capsys.readouterr().err
     assert len(ray.calls("exec")) == len(ray.calls("down")) == 1
+
+
+def test_up_makes_the_token_and_waits_for_all_hosts(ray, capsys, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    (ray.folder / ".ray/auth_token").unlink()
+    ray.hosts(HEAD)
+    ray.plan(joins=WORKER)
+    assert main(["cluster", "up", FILE]) == 0
+    ((words, known),) = ray.calls("up")
+    assert words == ["up", "-y", FILE]
+    assert known == {"RAY_AUTH_MODE": "token", "RAY_UP_enable_autoscaler_v2": "0"}
+    said = capsys.readouterr()
+    assert f"1 of 2 hosts have joined, missing {WORKER}" in said.err
+    assert f"$ RAY_AUTH_MODE=token RAY_UP_enable_autoscaler_v2=0 ray up -y {FILE}" in said.err
+    assert WORKER in said.out and "2 CPU" in said.out
+
+
+def test_up_names_the_host_that_failed_and_why(ray, capsys, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    ray.hosts(HEAD)
+    ray.plan(monitor=LOG)
+    assert main(["cluster", "up", FILE]) == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"missing {WORKER}; the head keeps trying, and its log says: " in last
+    assert last.endswith(
+        "ssh: connect to host 192.0.2.2 port 22: Connection refused | NodeUpdater: 192.0.2.2: Start "
+        "failed [LogTimer=975ms] | New status: update-failed"
+    )
+
+
+def test_up_says_which_python_a_host_has(ray, capsys):
+    """Ray lets no host join whose Python is not the head's to the last number."""
+    ray.hosts(HEAD)
+    mismatch = f"""RuntimeError: Version mismatch: The cluster was started with:
+    Ray: 2.60.0
+    Python: 3.11.7
+This process on node {WORKER} was started with:
+    Ray: 2.60.0
+    Python: 3.12.3
+New status: update-failed
+"""
+    ray.plan(monitor=3 * mismatch)
+    assert main(["cluster", "up", FILE]) == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        f"Python: 3.11.7 | This process on node {WORKER} was started with: | Python: 3.12.3" in last
+    )
+
+
+def test_up_elsewhere_than_in_the_projects_folder(ray, capsys, monkeypatch):
+    monkeypatch.chdir(ray.folder)
+    assert main(["cluster", "up", FILE]) == 2
+    assert "run this in the project's folder" in capsys.readouterr().err
+    assert not ray.calls("up") if (ray.folder / "calls").exists() else True
+
+
+def test_status_names_who_is_missing(ray, capsys):
+    ray.hosts(HEAD)
+    ray.plan(monitor=f"{WORKER}: permission denied")
+    assert main(["cluster", "status", FILE, "--json"]) == 3
+    result = json.loads(capsys.readouterr().out)
+    assert result["hosts"] == [{"address": HEAD, "CPU": 2.0}]
+    assert (result["missing"], result["reasons"]) == ([WORKER], [f"{WORKER}: permission denied"])
+    ray.hosts(HEAD, "172.16.0.9")  # known to Ray by another address
+    assert main(["cluster", "status", FILE]) == 0
+
+
+@pytest.mark.parametrize("how", ["after", "within"])
+def test_up_and_status_over_a_tunnel_that_breaks(ray, capsys, how):
+    ray.plan(breaks=[how, how], breaks_at="nodes")
+    assert main(["cluster", "up", FILE]) == 0
+    if how == "within":
+        assert "the job server does not answer; opening another tunnel" in capsys.readouterr().err
+    (ray.folder / "broken").unlink()
+    ray.plan(breaks=["within"], breaks_at="nodes")
+    assert main(["cluster", "status", FILE]) == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(
+        f"mimray: {FILE}: the job server was reached, and does not answer any more ("
+    )
+
+
+def test_up_of_hosts_that_nobody_tells_comes_to_an_end(ray, capsys, monkeypatch):
+    monkeypatch.setattr(tunnel, "_BROKEN", 3)
+    ray.plan(mute_at="nodes")
+    assert main(["cluster", "up", FILE]) == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "does not say which hosts have joined (HTTP Error 500" in last
+    assert last.endswith(f"`mimray cluster status {FILE}` asks again")
+
+
+def test_up_asks_for_the_clusters_own_key(ray, capsys):
+    (ray.folder / ".ssh/mimray").unlink()
+    assert main(["cluster", "up", FILE]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "`ssh-keygen -t ed25519 -N '' -f ~/.ssh/mimray`" in last
+    assert "`ssh-copy-id -i ~/.ssh/mimray mimray@HOST`, for every host" in last
+    assert not (ray.folder / "calls").exists()

@@ -1,4 +1,4 @@
-"""What the tests' sweeps are made of: a small model, and six masks."""
+"""What the tests' sweeps are made of: a small model, and a few masks."""
 
 from mimray.evaluate.workers import Share
 from mimray.study.placing import Plan
@@ -9,6 +9,8 @@ from mimray.train.run_folder import RunFolder
 SMALL = (
     "set: {model.encoder: vit_nano, model.image_size: 32, model.window: null, speed.workers: 1}\n"
 )
+MASKS = f"recipe: demo\n{SMALL}grid: {{mask.unit: [8, 16]}}\n"
+"""Two trials, as a file has them."""
 OFTEN = "run.validate_every=10%"
 GRID = "grid: {mask.unit: [8, 16], mask.ratio: [0.25, 0.5, 0.7]}\n"
 

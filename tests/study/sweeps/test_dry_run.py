@@ -4,22 +4,17 @@ import pytest
 
 from mimray import cli
 from mimray.train import cluster
+from tests.study.sweeps.small import MASKS
 
 pytestmark = pytest.mark.unit
-
-FILE = """
-recipe: demo
-set: {model.encoder: vit_nano, model.image_size: 32, model.window: null, speed.workers: 1}
-grid: {mask.unit: [8, 16]}
-"""
 
 
 @pytest.fixture
 def sweep(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    (tmp_path / "tiny.yaml").write_text(FILE)
+    (tmp_path / "tiny.yaml").write_text(MASKS)
 
-    def call(*words, text=FILE):
+    def call(*words, text=MASKS):
         (tmp_path / "tiny.yaml").write_text(text)
         storage = f"run.storage={tmp_path / 'runs'}"
         status = cli.main(["sweep", str(tmp_path / "tiny.yaml"), *words, storage])
@@ -48,7 +43,7 @@ def test_a_dry_run_says_what_a_run_would(sweep, monkeypatch):
     [
         ("", "tiny.yaml: not a sweep: it holds no settings"),
         ("- demo\n", "tiny.yaml: not a sweep: it holds no settings"),
-        (f"{FILE}grid: {{mask.ratio: [0.4]}}\n", "not YAML: grid is set twice"),
+        (f"{MASKS}grid: {{mask.ratio: [0.4]}}\n", "not YAML: grid is set twice"),
     ],
 )
 def test_a_file_that_is_no_sweep(sweep, text, says):
@@ -78,20 +73,20 @@ def test_a_word_that_cannot_be(sweep, word, says):
 
 
 def test_a_warm_up_that_only_one_cell_has(sweep):
-    text = FILE.replace("mask.unit: [8, 16]", "schedule.warmup: [5it, 1001it]")
+    text = MASKS.replace("mask.unit: [8, 16]", "schedule.warmup: [5it, 1001it]")
     status, said = sweep("--dry-run", text=text)
     assert status == 2 and "cell schedule.warmup=1001it: schedule.warmup=1001it is longer" in said
 
 
 @pytest.mark.parametrize("word", ["off", "'off'", "no"])
 def test_tracking_that_is_off_in_the_file(sweep, word):
-    text = FILE.replace("speed.workers: 1", f"speed.workers: 1, run.tracking: {word}")
+    text = MASKS.replace("speed.workers: 1", f"speed.workers: 1, run.tracking: {word}")
     status, said = sweep("--dry-run", text=text)
     assert status == 0, said
 
 
 def test_a_batch_that_only_one_cell_has(sweep):
-    text = FILE.replace("mask.unit: [8, 16]", "optim.batch: [16, 4096]")
+    text = MASKS.replace("mask.unit: [8, 16]", "optim.batch: [16, 4096]")
     status, said = sweep("--dry-run", text=text)
     assert status == 2 and len(said.splitlines()) == 1
     assert "cell optim.batch=4096: data.train=builtin:photos/train: 880 photos to train on" in said
@@ -99,7 +94,7 @@ def test_a_batch_that_only_one_cell_has(sweep):
 
 
 def test_on_whose_pictures_it_ranks_is_said(sweep):
-    text = f"{FILE}objective: finetune\nfinetune: {{set: {{data.train: 'builtin:photos/val'}}}}\n"
+    text = f"{MASKS}objective: finetune\nfinetune: {{set: {{data.train: 'builtin:photos/val'}}}}\n"
     status, said = sweep("--dry-run", text=text)
     assert status == 2 and "are the same pictures" in said
     text = text.replace("}}", ", data.val: 'builtin:photos/train'}}")

@@ -15,14 +15,10 @@ from mimray.study.sweeps.objective import objective_of
 from mimray.train.prepare import open_data
 from mimray.train.run_folder import RunFolder
 from mimray.verbs.sweep import _conventions
+from tests.study.sweeps.small import MASKS
 
 pytestmark = pytest.mark.unit
 
-FILE = """
-recipe: demo
-set: {model.encoder: vit_nano, model.image_size: 32, model.window: null, speed.workers: 1}
-grid: {mask.unit: [8, 16]}
-"""
 SWAPPED = "{set: {data.train: 'builtin:photos/val', data.val: 'builtin:photos/train'}}"
 SAID = "fine-tuned on builtin:photos/val, tested on builtin:photos/train"
 
@@ -42,7 +38,7 @@ def sweep(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tuner, "room_for", lambda cells: nullcontext(Plan(Share(1), Share(1), 1)))
     monkeypatch.setattr(tuner, "run_trials", finish)
 
-    def call(*words, text=FILE):
+    def call(*words, text=MASKS):
         (tmp_path / "tiny.yaml").write_text(text)
         own = [f"run.storage={tmp_path / 'runs'}", "run.tracking=off"]
         assert main(["sweep", str(tmp_path / "tiny.yaml"), *own, *words]) == 0
@@ -58,7 +54,7 @@ def test_a_table_of_other_settings_is_not_replaced_without_a_word(sweep, tmp_pat
     assert "sweeps/tiny: holds a table of other settings (2 trials that are none of these)" in said
     assert "run.storage keeps both" in said
     assert "table of other settings" not in sweep("run.seed=1")
-    more = FILE.replace("[8, 16]", "[8, 16], mask.ratio: [0.5, 0.6]")
+    more = MASKS.replace("[8, 16]", "[8, 16], mask.ratio: [0.5, 0.6]")
     assert "table of other settings" not in sweep("run.seed=1", text=more)  # it only grows
     (tmp_path / "runs" / "sweeps" / "tiny" / "table.json").write_text("no table")
     assert "table of other settings" not in sweep()
@@ -66,7 +62,7 @@ def test_a_table_of_other_settings_is_not_replaced_without_a_word(sweep, tmp_pat
 
 def test_results_of_other_settings_are_not_left_beside_a_new_table(sweep, tmp_path, monkeypatch):
     place = tmp_path / "runs" / "sweeps" / "tiny"
-    text = FILE.replace("[8, 16]", "[8, 16], mask.ratio: [0.5, 0.6]")
+    text = MASKS.replace("[8, 16]", "[8, 16], mask.ratio: [0.5, 0.6]")
     sweep(text=text)
     made = {"best.yaml", "heat_map.png"}
     assert made <= {file.name for file in place.iterdir()}
@@ -77,7 +73,7 @@ def test_results_of_other_settings_are_not_left_beside_a_new_table(sweep, tmp_pa
 
 
 def test_pictures_stand_in_its_notes_and_under_its_figures(sweep, tmp_path):
-    text = f"{FILE}objective: finetune\nfinetune: {SWAPPED}\n"
+    text = f"{MASKS}objective: finetune\nfinetune: {SWAPPED}\n"
     sweep(text=text)
     place = tmp_path / "runs" / "sweeps" / "tiny"
     assert json.loads((place / "sweep.json").read_text())["pictures"] == SAID
